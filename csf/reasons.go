@@ -1,7 +1,8 @@
 package csf
 
 // Reasons is the one table of refusals, failures and ends. SQLSTATE, event kind, metric label (the reason
-// itself), the client's text and the documentation all come from it.
+// itself), the client's text and the documentation all come from it. What the register refuses looks to the
+// client like a wrong password, so that nobody can ask the ingress who is registered.
 var reasons = []ReasonInfo{
 	{ReasonSourceNotAllowed, ConnRejected, "", "", "the address is outside the listener's allow list"},
 	{ReasonContained, AuthzDenied, "28000", "access is suspended", "a containment is in force: csfproxy contain list"},
@@ -9,9 +10,9 @@ var reasons = []ReasonInfo{
 	{ReasonTooManySource, LimitExceeded, "53300", "too many connections from this address", "the listener's limits.per_source is reached"},
 	{ReasonAuditUnavailable, ConnRejected, "57P03", "the service cannot take new sessions now", "the spool cannot take records: free its disk, see readyz"},
 	{ReasonShuttingDown, ConnRejected, "57P03", "the service is shutting down", "the node drains"},
-	{ReasonStartupTimeout, ConnRejected, "", "", "no complete login within limits.startup_timeout"},
+	{ReasonStartupTimeout, StartupRefused, "", "", "no complete login within limits.startup_timeout"},
 	{ReasonStartupRate, LimitExceeded, "53300", "too many unfinished logins from this address", "too many connections of one source are before authentication"},
-	{ReasonClientGone, ConnRejected, "", "", "the client closed before it was bound to an identity"},
+	{ReasonClientGone, StartupRefused, "", "", "the client closed before it was bound to an identity"},
 
 	{ReasonProxyUnregistered, ProxyRefused, "", "", "a PROXY header came from an address that is no registered source"},
 	{ReasonProxyMissing, ProxyRefused, "", "", "a registered source sent no PROXY header"},
@@ -48,11 +49,11 @@ var reasons = []ReasonInfo{
 	{ReasonCancelRate, CancelRefused, "", "", "too many CancelRequests at once"},
 	{ReasonCancelUpstream, CancelRefused, "", "", "the upstream did not take the CancelRequest in time"},
 
-	{ReasonIdentityUnknown, AuthzDenied, "28000", "access denied", "no registered identity matches: register it or leave it refused"},
-	{ReasonIdentityExpired, AuthzDenied, "28000", "access denied", "the identity's registration has expired: renew it with a new approval"},
-	{ReasonIdentityNetwork, AuthzDenied, "28000", "access denied", "the identity is registered, not from this network"},
-	{ReasonIdentityDatabase, AuthzDenied, "28000", "access denied", "the identity is registered, not for this database"},
-	{ReasonIdentityCert, AuthzDenied, "28000", "access denied", "the identity needs another client certificate"},
+	{ReasonIdentityUnknown, AuthzDenied, "28P01", "password authentication failed", "no registered identity matches: register it or leave it refused"},
+	{ReasonIdentityExpired, AuthzDenied, "28P01", "password authentication failed", "the identity's registration has expired: renew it with a new approval"},
+	{ReasonIdentityNetwork, AuthzDenied, "28P01", "password authentication failed", "the identity is registered, not from this network"},
+	{ReasonIdentityDatabase, AuthzDenied, "28P01", "password authentication failed", "the identity is registered, not for this database"},
+	{ReasonIdentityCert, AuthzDenied, "28P01", "password authentication failed", "the identity needs another client certificate"},
 	{ReasonIdentityLimit, AuthzDenied, "53300", "too many connections for this identity", "the identity's limits.connections is reached"},
 
 	{ReasonPassword, AuthFailed, "28P01", "password authentication failed", ""},
