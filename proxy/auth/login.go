@@ -11,31 +11,14 @@ import (
 	"github.com/csfproxy/csfproxy/csf"
 )
 
-// Credential is what Login proves itself with. The zero value is no credential, for an upstream that
-// trusts the proxy by network or by certificate.
+// Credential is what Login proves itself with: a password, or the keys of Result, or, as the zero value,
+// nothing, for an upstream that trusts the proxy by its network or certificate.
 type Credential struct {
-	password string
-	keys     keys
-	kind     credentialKind
-}
-
-type credentialKind uint8
-
-const (
-	noCredential credentialKind = iota
-	passwordCredential
-	keysCredential
-)
-
-// PasswordCredential is a password in the clear.
-func PasswordCredential(password string) Credential {
-	return Credential{password: password, kind: passwordCredential}
-}
-
-// KeysCredential is the pair of SCRAM keys in Result: it logs in wherever the role has the verifier that the
-// client's proof was checked against, the same salt and iterations included.
-func KeysCredential(clientKey, serverKey []byte) Credential {
-	return Credential{keys: keys{client: clientKey, server: serverKey}, kind: keysCredential}
+	// Password is a password in the clear.
+	Password string
+	// ClientKey and ServerKey log in by SCRAM wherever the role has the verifier that the client's proof
+	// was checked against, the same salt and iterations included. They go before Password.
+	ClientKey, ServerKey []byte
 }
 
 // String hides the credential.
@@ -43,6 +26,10 @@ func (c Credential) String() string { return "[hidden]" }
 
 // GoString hides the credential.
 func (c Credential) GoString() string { return "[hidden]" }
+
+func (c Credential) keys() (keys, bool) {
+	return keys{client: c.ClientKey, server: c.ServerKey}, len(c.ClientKey) == keySize && len(c.ServerKey) == keySize
+}
 
 // LoginOptions are the parameters of Login.
 type LoginOptions struct {
@@ -96,7 +83,7 @@ func askedMethod(code uint32, data []byte, permitted Methods, encrypted bool) (M
 			return m, badServer(fmt.Sprintf("Authentication code %d with %d bytes", code, len(data)))
 		}
 		if !permitted.Has(m) {
-			return m, belowFloor(fmt.Sprintf("the upstream asks for %s; permitted: %s", m, permitted))
+			return m, belowFloor(m.String(), fmt.Sprintf("the upstream asks for %s; permitted: %s", m, permitted))
 		}
 		return m, nil
 	}
@@ -106,7 +93,7 @@ func askedMethod(code uint32, data []byte, permitted Methods, encrypted bool) (M
 	case authCleartextPassword:
 		m, err := permit(Password, 0)
 		if err == nil && !encrypted {
-			err = belowFloor("the upstream asks for a cleartext password and the connection is not encrypted")
+			err = belowFloor(m.String(), "the upstream asks for a cleartext password and the connection is not encrypted")
 		}
 		return m, err
 	case authMD5Password:
@@ -117,20 +104,21 @@ func askedMethod(code uint32, data []byte, permitted Methods, encrypted bool) (M
 		case defect != "":
 			return 0, badServer(defect)
 		case !plain && plus:
-			return 0, belowFloor("the upstream offers SCRAM-SHA-256-PLUS alone, which cannot pass a proxy that ends TLS")
+			return 0, belowFloor(SCRAMSHA256Plus.String(), "the upstream offers SCRAM-SHA-256-PLUS alone, which cannot pass a proxy that ends TLS")
 		case !plain:
-			return 0, belowFloor("the upstream offers no SASL mechanism that is known")
+			return 0, belowFloor("sasl", "the upstream offers no SASL mechanism that is known")
 		case !permitted.Has(SCRAMSHA256):
-			return 0, belowFloor("the upstream asks for scram-sha-256; permitted: " + permitted.String())
+			return 0, belowFloor(SCRAMSHA256.String(), "the upstream asks for scram-sha-256; permitted: " + permitted.String())
 		}
 		return SCRAMSHA256, nil
 	default:
-		return 0, belowFloor(fmt.Sprintf("the upstream asks for Authentication code %d, which is no permitted method", code))
+		return 0, belowFloor(fmt.Sprintf("code %d", code), fmt.Sprintf("the upstream asks for Authentication code %d, which is no permitted method", code))
 	}
 }
 
 func loginSCRAM(u *upstreamSide, opts LoginOptions) error {
-	if opts.Credential.kind == noCredential {
+	k, byKeys := opts.Credential.keys()
+	if !byKeys && opts.Credential.Password == "" {
 		return noSecret()
 	}
 	if opts.Rand == nil {
@@ -154,9 +142,8 @@ func loginSCRAM(u *upstreamSide, opts LoginOptions) error {
 	if defect != "" {
 		return badServer(defect)
 	}
-	k := opts.Credential.keys
-	if opts.Credential.kind == passwordCredential {
-		if k, err = deriveKeys(opts.Credential.password, first.salt, first.iterations); err != nil {
+	if !byKeys {
+		if k, err = deriveKeys(opts.Credential.Password, first.salt, first.iterations); err != nil {
 			return internal("deriving the SCRAM keys", err)
 		}
 	}
@@ -180,19 +167,19 @@ func loginSCRAM(u *upstreamSide, opts LoginOptions) error {
 }
 
 func loginMD5(u *upstreamSide, opts LoginOptions, salt []byte) error {
-	if opts.Credential.kind != passwordCredential {
+	if opts.Credential.Password == "" {
 		return noSecret()
 	}
-	inner := md5.Sum([]byte(opts.Credential.password + opts.User))
+	inner := md5.Sum([]byte(opts.Credential.Password + opts.User))
 	outer := md5.Sum(append([]byte(hex.EncodeToString(inner[:])), salt...))
 	return u.sendPassword("md5" + hex.EncodeToString(outer[:]))
 }
 
 func loginPassword(u *upstreamSide, opts LoginOptions) error {
-	if opts.Credential.kind != passwordCredential {
+	if opts.Credential.Password == "" {
 		return noSecret()
 	}
-	return u.sendPassword(opts.Credential.password)
+	return u.sendPassword(opts.Credential.Password)
 }
 
 func (u *upstreamSide) sendPassword(text string) error {
@@ -227,5 +214,5 @@ func (u *upstreamSide) expect(code uint32) ([]byte, error) {
 func noSecret() *Error {
 	i := csf.ReasonAuthUpstream.Info()
 	return &Error{Reason: csf.ReasonAuthUpstream, SQLSTATE: i.SQLSTATE, Message: i.Message,
-		Detail: "the upstream asks for a secret that this login does not have"}
+		Detail: "the upstream asks for a secret that this login does not have", Side: "upstream"}
 }

@@ -8,7 +8,8 @@ import (
 // Conn passes whole messages of PostgreSQL's protocol 3 in one direction each. The caller sets deadlines.
 type Conn interface {
 	// Receive gives the next message. A body longer than maxBody bytes, or a length that no message
-	// has, is an error, found before the body is read or stored. body is valid until the next call.
+	// has, is an error, found before the body is read or stored; typ is then still the one that
+	// arrived. body is valid until the next call.
 	Receive(maxBody int) (typ byte, body []byte, err error)
 	// Send writes a whole message, header included, and flushes it.
 	Send(msg []byte) error

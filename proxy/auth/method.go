@@ -38,6 +38,9 @@ type Methods uint8
 // client certificates.
 const Floor = Methods(1<<SCRAMSHA256Plus | 1<<SCRAMSHA256 | 1<<Certificate)
 
+// AllMethods is the set without a floor. Nothing but a test of the floor itself uses it.
+const AllMethods = Methods(1<<methodCount - 1)
+
 // MethodSet gives the set of the methods.
 func MethodSet(methods ...Method) Methods {
 	var s Methods

@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/csfproxy/csfproxy/csf"
@@ -76,7 +75,7 @@ func relaySCRAM(client Conn, u *upstreamSide, plus bool) error {
 		// must take it for the downgrade attack that it is: RFC 5802, section 6.
 		i := csf.ReasonAuthUpstream.Info()
 		return &Error{Reason: csf.ReasonAuthUpstream, SQLSTATE: "28000", Message: i.Message,
-			Detail: "both legs have TLS and the client supports channel binding: a relayed exchange cannot succeed, set auth.upstream to scram-keys"}
+			Detail: "both legs have TLS and the client supports channel binding: a relayed exchange cannot succeed, set auth.upstream to scram-keys", Side: "upstream"}
 	}
 	if err := u.send(saslInitialResponse(data)); err != nil {
 		return err
@@ -119,13 +118,9 @@ func relayPassword(client Conn, u *upstreamSide, method Method, question []byte)
 	if err := client.Send(question); err != nil {
 		return clientError(err)
 	}
-	typ, body, err := client.Receive(MaxPassword)
+	body, err := receiveP(client, MaxPassword, "password")
 	if err != nil {
-		return clientError(err)
-	}
-	if typ != 'p' {
-		text := fmt.Sprintf("expected password response, got message type %d", typ)
-		return protocol(text, text)
+		return err
 	}
 	password, bad := parsePassword(body)
 	switch {
@@ -152,7 +147,7 @@ func isMD5Response(s string) bool {
 // has found the password wrong.
 func clientFailed(err error) error {
 	if e, ok := err.(*Error); ok && e.Reason == csf.ReasonAuthUpstream && e.SQLSTATE == "28P01" {
-		e.Reason = csf.ReasonPassword
+		e.Reason, e.Side = csf.ReasonPassword, "client"
 	}
 	return err
 }

@@ -80,7 +80,7 @@ func ServeSCRAM(client Conn, v Verifier, opts ServerOptions) (Result, error) {
 	case !ok:
 		return Result{}, failed(csf.ReasonPassword, "the proof does not fit the verifier")
 	case v.NoLogin:
-		return Result{}, &Error{Reason: csf.ReasonAuthUpstream, SQLSTATE: "28000", Message: "role is not permitted to log in", Detail: "the role is NOLOGIN"}
+		return Result{}, &Error{Reason: csf.ReasonAuthUpstream, SQLSTATE: "28000", Message: "role is not permitted to log in", Detail: "the role is NOLOGIN", Side: "client"}
 	}
 	if err := client.Send(authentication(authSASLFinal, []byte("v="+encodeBase64(signature)))); err != nil {
 		return Result{}, clientError(err)
@@ -110,16 +110,22 @@ func receiveInitial(client Conn) ([]byte, error) {
 
 // receiveSASL gives the body of the client's next message, which must be of type 'p'.
 func receiveSASL(client Conn) ([]byte, error) {
-	typ, body, err := client.Receive(MaxSASL)
+	return receiveP(client, MaxSASL, "SASL")
+}
+
+// receiveP gives the body of the client's next message. Another type is refused even if its body was
+// not read: a StartupMessage sent here declares a length that no message of this step has.
+func receiveP(client Conn, maxBody int, what string) ([]byte, error) {
+	typ, body, err := client.Receive(maxBody)
+	if err == nil && len(body) > maxBody {
+		err = errors.New("the message is longer than its bound")
+	}
+	if gone, _ := lost(err); !gone && typ != 'p' {
+		text := fmt.Sprintf("expected %s response, got message type %d", what, typ)
+		return nil, protocol(text, text)
+	}
 	if err != nil {
 		return nil, clientError(err)
-	}
-	if len(body) > MaxSASL {
-		return nil, clientError(errors.New("the message is longer than its bound"))
-	}
-	if typ != 'p' {
-		text := fmt.Sprintf("expected SASL response, got message type %d", typ)
-		return nil, protocol(text, text)
 	}
 	return body, nil
 }

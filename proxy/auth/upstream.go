@@ -128,21 +128,23 @@ func (u *upstreamSide) refused(body []byte) error {
 	if defect != "" {
 		i := csf.ReasonUpstreamLost.Info()
 		return &Error{Reason: csf.ReasonUpstreamLost, SQLSTATE: orElse(i.SQLSTATE, "08006"), Message: orElse(i.Message, "connection failure"),
-			Detail: "ErrorResponse of the upstream: " + defect}
+			Detail: "ErrorResponse of the upstream: " + defect, Side: "upstream"}
 	}
 	sqlstate := fields['C']
-	e := &Error{Reason: csf.ReasonAuthUpstream, Detail: "the upstream answered " + sqlstate + ": " + printable(fields['M'], 256)}
+	e := &Error{Reason: csf.ReasonAuthUpstream, Detail: "the upstream answered " + sqlstate + ": " + printable(fields['M'], 256), Side: "upstream"}
 	if sqlstate == "57P03" {
 		e.Reason = csf.ReasonUpstreamDown
 	}
-	e.SQLSTATE, e.Message = forClient(sqlstate)
+	e.SQLSTATE, e.Message = ForClient(sqlstate)
 	return e
 }
 
-// forClient gives what a client is told of an upstream's refusal: the SQLSTATEs that a client acts on,
-// with a text of ours, and 08006 for all others.
-func forClient(sqlstate string) (code, text string) {
+// ForClient gives what a client is told of an upstream's refusal during login: the SQLSTATEs that a client
+// acts on (classes 28 and 53, 57P03, 3D000) with a text of ours, and 08006 for all others.
+func ForClient(sqlstate string) (code, text string) {
 	switch {
+	case !validSQLSTATE(sqlstate):
+		return "08006", "connection failure"
 	case sqlstate == "28P01":
 		return sqlstate, textPassword
 	case sqlstate[:2] == "28":
