@@ -1,0 +1,99 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humachi"
+)
+
+func (s *Server) reports(ctx context.Context) ([]Report, error) {
+	if s.services.Reports == nil {
+		return nil, missing("reports")
+	}
+	return s.services.Reports.Reports(ctx)
+}
+
+func (s *Server) listReports(ctx context.Context, q *Paging) (*pageBody[Report], error) {
+	all, err := s.reports(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return paged(all, func(r Report) string { return newestFirst(r.Created, r.ID) }, *q)
+}
+
+func (s *Server) getReport(ctx context.Context, in *idPath) (*struct{ Body Report }, error) {
+	callFrom(ctx).Object = in.ID
+	all, err := s.reports(ctx)
+	return one(all, err, "report", in.ID, func(r Report) string { return r.ID })
+}
+
+type reportInput struct {
+	Body struct {
+		Format string `json:"format" enum:"xlsx,json,html"`
+		From   string `json:"from,omitempty" maxLength:"64" doc:"As of coverage"`
+		To     string `json:"to,omitempty" maxLength:"64"`
+		Reason string `json:"reason,omitempty" maxLength:"500"`
+	}
+}
+
+func (s *Server) makeReport(ctx context.Context, in *reportInput) (*struct{ Body Report }, error) {
+	by := actor(ctx, in.Body.Format, in.Body.Reason)
+	if s.services.Reports == nil {
+		return nil, missing("reports")
+	}
+	p, err := ParsePeriod(in.Body.From, in.Body.To, s.now())
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.services.Reports.Make(ctx, ReportRequest{Format: in.Body.Format, Period: p}, by)
+	if err != nil {
+		return nil, err
+	}
+	callFrom(ctx).Object = r.ID
+	return &struct{ Body Report }{r}, nil
+}
+
+// downloadReport sends a report's file. An HTML report comes as a download too: it is not to run on this origin.
+func (s *Server) downloadReport(ctx context.Context, in *idPath) (*huma.StreamResponse, error) {
+	callFrom(ctx).Object = in.ID
+	if s.services.Reports == nil {
+		return nil, missing("reports")
+	}
+	report, file, err := s.services.Reports.Open(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		defer file.Close()
+		_, w := humachi.Unwrap(hc)
+		WriteReport(w, report, file)
+	}}, nil
+}
+
+// WriteReport answers with a report's file as a download.
+func WriteReport(w http.ResponseWriter, r Report, file io.Reader) {
+	contentType := "application/octet-stream"
+	switch r.Format {
+	case "xlsx":
+		contentType = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+	case "json":
+		contentType = "application/json"
+	case "html":
+		contentType = "text/html; charset=utf-8"
+	}
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Disposition", fmt.Sprintf("attachment; filename=\"csfproxy-%s-%s.%s\"",
+		r.Period.From.Format("20060102"), r.Period.To.Format("20060102"), r.Format))
+	if r.Bytes > 0 {
+		h.Set("Content-Length", strconv.FormatInt(r.Bytes, 10))
+	}
+	if _, err := io.Copy(w, file); err != nil {
+		panic(http.ErrAbortHandler) // half a report must not look like a whole one
+	}
+}

@@ -1,0 +1,144 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/csfproxy/csfproxy/csf"
+)
+
+// What a service says by wrapping one of these is told to the caller with the matching status; every other
+// error is logged and answered with 500 and a number to look it up by.
+var (
+	// ErrNotFound: there is no such thing (404).
+	ErrNotFound = errors.New("not found")
+	// ErrConflict: the state of the thing does not permit the act, such as a run that is already going (409).
+	ErrConflict = errors.New("conflict")
+	// ErrInvalid: the request is well formed but means nothing here, such as an unknown cluster (422).
+	ErrInvalid = errors.New("invalid")
+	// ErrUnavailable: what is needed is down at the moment, such as the event store (503).
+	ErrUnavailable = errors.New("unavailable")
+)
+
+// Services is everything that the API and the dashboard read and call. A nil field answers 503: this node has
+// no such service. All methods are called from many goroutines and must return when ctx ends.
+type Services struct {
+	Coverage     CoverageReader
+	Controls     ControlReader
+	Events       EventReader
+	Findings     FindingReader
+	Sessions     SessionControl
+	Containments ContainmentControl
+	Registers    RegisterReader
+	Upstreams    UpstreamControl
+	Runbooks     RunbookControl
+	SelfTests    SelfTestControl
+	Reports      ReportMaker
+	Health       HealthReader
+	// Recorder takes the event of each call.
+	Recorder Recorder
+	// Stream is what /v1/events/stream sends; whoever records events publishes them here too.
+	Stream *Fanout
+	// Metrics is what /metrics shows (telemetry.Telemetry.Handler).
+	Metrics http.Handler
+	// Version is what /v1/version says.
+	Version Version
+}
+
+// Recorder takes an event for the log. It returns an error when the event could not be taken (spool full or failed).
+type Recorder interface {
+	Record(ctx context.Context, e csf.Event) error
+}
+
+// CoverageReader evaluates the 106 subcategories for a period (reports.Collect and reports.Evaluate).
+type CoverageReader interface {
+	Coverage(ctx context.Context, p Period) (Coverage, error)
+}
+
+// ControlReader lists the controls with the outcome of their latest self-test.
+type ControlReader interface {
+	Controls(ctx context.Context) ([]Control, error)
+}
+
+// EventReader reads stored events, newest first.
+type EventReader interface {
+	// Events gives at most q.Limit events that match q, and the cursor of the page after them ("" at the end).
+	// The cursor is the reader's own; one that it did not make is ErrInvalid.
+	Events(ctx context.Context, q EventQuery) (events []csf.Event, next string, err error)
+}
+
+// FindingReader lists findings, newest first: open ones and those closed within the retention.
+type FindingReader interface {
+	Findings(ctx context.Context) ([]Finding, error)
+}
+
+// SessionControl is the live sessions of this node. It works with the event store down.
+type SessionControl interface {
+	// Sessions gives the live sessions in the order of their ids (UUID version 7: of their start).
+	Sessions(ctx context.Context) ([]Session, error)
+	// Kill ends the session with 57P01 and records session.terminated with the actor; ErrNotFound when it is gone.
+	Kill(ctx context.Context, id string, by Actor) error
+}
+
+// ContainmentControl is who is kept out for now. It works with the event store down.
+type ContainmentControl interface {
+	// Containments gives those in force.
+	Containments(ctx context.Context) ([]Containment, error)
+	// Contain applies one and ends the live sessions it covers; ErrInvalid for an unknown identity or an exempt address.
+	Contain(ctx context.Context, r ContainRequest, by Actor) (Containment, error)
+	// Lift ends it before its time; ErrNotFound when it is not in force.
+	Lift(ctx context.Context, id string, by Actor) error
+}
+
+// RegisterReader reads the two registers of the configuration in force.
+type RegisterReader interface {
+	Identities(ctx context.Context) ([]Identity, error)
+	Sources(ctx context.Context) ([]Source, error)
+}
+
+// UpstreamControl is the clusters behind the ingress. It works with the event store down.
+type UpstreamControl interface {
+	Upstreams(ctx context.Context) ([]Upstream, error)
+	// Pause holds new work for the cluster; Resume ends that. ErrNotFound for an unknown cluster.
+	Pause(ctx context.Context, cluster string, by Actor) error
+	Resume(ctx context.Context, cluster string, by Actor) error
+	// Switchover starts the planned change of the primary to target ("" lets topology choose) and gives its run.
+	Switchover(ctx context.Context, cluster string, r SwitchoverRequest, by Actor) (Run, error)
+}
+
+// RunbookControl lists runbooks and starts and shows their runs. It works with the event store down.
+type RunbookControl interface {
+	Runbooks(ctx context.Context) ([]Runbook, error)
+	// Runs gives the runs of the journal, newest first.
+	Runs(ctx context.Context) ([]Run, error)
+	// Start starts a run and returns at once. r.Key is the caller's idempotency key: a second start with the key
+	// of a run gives that run.
+	Start(ctx context.Context, r RunRequest, by Actor) (Run, error)
+}
+
+// SelfTestControl shows and starts the controls' self-tests.
+type SelfTestControl interface {
+	// Results gives the results within the retention, newest first.
+	Results(ctx context.Context) ([]SelfTestResult, error)
+	// Run runs the self-tests of the controls (all when none is named) and waits for their results; ErrInvalid for
+	// an unknown control.
+	Run(ctx context.Context, controls []string, by Actor) ([]SelfTestResult, error)
+}
+
+// ReportMaker makes reports from the coverage model and keeps them under the data directory.
+type ReportMaker interface {
+	// Make makes one and returns when it is whole.
+	Make(ctx context.Context, r ReportRequest, by Actor) (Report, error)
+	// Reports gives those that are kept, newest first.
+	Reports(ctx context.Context) ([]Report, error)
+	// Open opens one for reading; the caller closes it.
+	Open(ctx context.Context, id string) (Report, io.ReadCloser, error)
+}
+
+// HealthReader says how the parts of the node are: spool, store, listeners, clusters. It must not block for longer
+// than a second: it reads what others already measured.
+type HealthReader interface {
+	Components(ctx context.Context) []Component
+}
