@@ -282,7 +282,7 @@ type Date struct{ time.Time }
 // Secret is a value that is never printed: written as it is, or as a reference file:PATH or env:NAME that
 // is read at load and again at reload.
 type Secret struct {
-	Ref   string // as written
+	Ref   string // file:PATH, env:NAME or the word query; empty for a value written as it is
 	Value string // resolved
 }
 
