@@ -129,7 +129,7 @@ func (c *Cluster) MarkBad(addr, reason string) error {
 		return nil
 	})
 	if err == nil {
-		c.record(csf.Event{Kind: csf.RegistryUpstream, Upstream: addr, Facts: csf.Facts{"state": "bad", "detail": reason}})
+		c.record(csf.Event{Kind: csf.RegistryUpstream, Upstream: addr, Facts: csf.Facts{"name": addr, "cluster": c.name, "change": "withheld from routing: " + reason}})
 	}
 	return err
 }
@@ -146,7 +146,7 @@ func (c *Cluster) ClearBad(addr string) error {
 		return nil
 	})
 	if err == nil && was != "" {
-		c.record(csf.Event{Kind: csf.RegistryUpstream, Upstream: addr, Facts: csf.Facts{"state": "cleared", "detail": was}})
+		c.record(csf.Event{Kind: csf.RegistryUpstream, Upstream: addr, Facts: csf.Facts{"name": addr, "cluster": c.name, "change": "permitted for routing again, was: " + was}})
 	}
 	return err
 }

@@ -152,22 +152,21 @@ func (c *Cluster) recordTLS(addr string, state *tls.ConnectionState, err error) 
 		leaf := state.PeerCertificates[0]
 		sum := sha256.Sum256(leaf.Raw)
 		e.Kind = csf.TLSUpstreamVerified
+		fingerprint := hex.EncodeToString(sum[:])
 		e.Facts = csf.Facts{
-			"tls_version": tls.VersionName(state.Version),
+			"version":     tls.VersionName(state.Version),
 			"cipher":      tls.CipherSuiteName(state.CipherSuite),
-			"subject":     leaf.Subject.String(),
-			"issuer":      leaf.Issuer.String(),
-			"not_after":   leaf.NotAfter.UTC().Format(time.RFC3339),
-			"sha256":      hex.EncodeToString(sum[:]),
+			"mode":        modeVerifyFull,
+			"certificate": fmt.Sprintf("%s; issuer %s; until %s; sha256 %s", leaf.Subject, leaf.Issuer, leaf.NotAfter.UTC().Format(time.RFC3339), fingerprint),
 		}
-		seen = "ok " + hex.EncodeToString(sum[:])
+		seen = "ok " + fingerprint
 	} else {
 		reason := ReasonOf(err)
 		if reason != csf.ReasonUpstreamTLS && reason != csf.ReasonUpstreamCert {
 			return // the member is down: that is health's to record
 		}
 		e.Kind, e.Reason = csf.TLSUpstreamVerifyFailed, reason
-		e.Facts = csf.Facts{"detail": fault(err)}
+		e.Facts = csf.Facts{"mode": modeVerifyFull, "detail": fault(err)}
 		seen = string(reason) + " " + fault(err)
 	}
 	c.mu.Lock()
