@@ -1,0 +1,20 @@
+// Package wire knows every byte of the PostgreSQL frontend/backend protocol, versions 3.0 and 3.2: it parses
+// startup packets strictly, builds and parses the messages of a login, and follows a session after its first
+// ReadyForQuery, both directions at once, deciding for each frame whether it may pass.
+//
+// What it guarantees:
+//
+//   - A Conversation performs no I/O, reads no clock and allocates nothing on the way of a frame that passes.
+//     The bytes that it lets through are the bytes that came in, in their order.
+//   - No length or count read from a peer sizes an allocation or an index before it was checked against a limit
+//     and against the bytes that are there. Large bodies stream; what a session holds is bounded by Limits.
+//   - A frame that PostgreSQL would refuse is not forwarded: where PostgreSQL answers with an ERROR and lives on,
+//     a substitute that fails in PostgreSQL goes in its place, so that transaction, pipeline and skip-until-Sync
+//     are PostgreSQL's own; where PostgreSQL ends the session, the session ends.
+//   - A backend message that no outstanding request explains is a violation of the backend.
+//
+// The two automata stand as tables at the head of frontend.go and backend.go.
+//
+// The package starts no goroutine, opens nothing and logs nothing. It does not decode DataRow or CopyData, does not
+// understand SQL (the caller decides about statements) and does not authenticate anybody.
+package wire
