@@ -39,9 +39,13 @@ func (c Call) Event() csf.Event {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
 		kind = csf.AdminDenied
 	}
-	facts := csf.Facts{"method": c.Method, "route": c.Route, "status": c.Status}
+	why := "reason"
+	if kind == csf.AdminDenied {
+		why = "detail"
+	}
+	facts := csf.Facts{"action": c.Method + " " + c.Route, "status": c.Status}
 	for name, value := range map[string]string{
-		"person": c.Person.Name, "role": string(c.Person.Role), "object": Clean(c.Object), "reason": Clean(c.Reason),
+		"by": c.Person.Name, "role": string(c.Person.Role), "object": Clean(c.Object), why: Clean(c.Reason),
 	} {
 		if value != "" {
 			facts[name] = value
