@@ -5,27 +5,34 @@ import "unicode/utf8"
 // AppendRedacted appends the text with every literal as ?, comments left out, whitespace as single blanks and
 // control characters and invalid UTF-8 replaced. It adds at most limit bytes; a text that is cut ends in "…",
 // which is within the limit when that is at least 3. Parameters ($1), names and operators stay as written.
+//
+// In a text that PostgreSQL's lexer refuses, nobody knows which quote opens a literal: it ends at its first one.
 func AppendRedacted(dst, src []byte, standardConformingStrings bool, limit int) []byte {
 	sc := NewScanner(src, standardConformingStrings)
-	begin, end := len(dst), 0
+	begin, end, firstLiteral := len(dst), 0, -1
 	secret, literal := false, false
 	for {
 		t := sc.Next()
 		if t.Kind == EOF {
 			return dst
 		}
-		if t.Start > end && len(dst) > begin {
+		if t.Kind == Broken && firstLiteral >= 0 {
+			return append(dst[:firstLiteral], '?')
+		}
+		touches := t.Start == end
+		if !touches && len(dst) > begin {
 			dst = append(dst, ' ')
 		}
 		end = t.End
 		text := src[t.Start:t.End]
 		switch {
+		case literal && touches && t.Kind == Ident: // what touches a literal may be data as well: 12abc, 'O'Brien
 		case t.Kind.IsLiteral(), secret && (t.Kind == QuotedIdent || t.Kind == UnicodeIdent):
-			// A broken literal's rest may come as tokens of other kinds: one ? stands for all that touch it.
+			if firstLiteral < 0 {
+				firstLiteral = len(dst)
+			}
 			dst = append(dst, '?')
 			literal = true
-		case literal && t.Kind == Ident && t.Start > 0 && class[src[t.Start-1]]&clSpace == 0 && src[t.Start-1] != '\'' && src[t.Start-1] != '$':
-			// What touches a number is data as well: 12abc.
 		default:
 			literal = false
 			dst = appendClean(dst, text, begin+limit)

@@ -249,10 +249,7 @@ func (s *Scanner) dollar(i int) (TokenKind, int) {
 	i++
 	if i < len(src) && class[src[i]]&clDigit != 0 {
 		end, _ := digits(src, i, clDigit, false)
-		if end < len(src) && class[src[end]]&clIdent != 0 { // param_junk
-			return Broken, end + 1
-		}
-		return Param, end
+		return Param, end // servers from 15 on refuse a letter behind it
 	}
 	if i < len(src) && class[src[i]]&clIdent != 0 {
 		for i++; i < len(src) && class[src[i]]&(clIdent|clDigit) != 0; {
