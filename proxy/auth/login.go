@@ -108,7 +108,7 @@ func askedMethod(code uint32, data []byte, permitted Methods, encrypted bool) (M
 		case !plain:
 			return 0, belowFloor("sasl", "the upstream offers no SASL mechanism that is known")
 		case !permitted.Has(SCRAMSHA256):
-			return 0, belowFloor(SCRAMSHA256.String(), "the upstream asks for scram-sha-256; permitted: " + permitted.String())
+			return 0, belowFloor(SCRAMSHA256.String(), "the upstream asks for scram-sha-256; permitted: "+permitted.String())
 		}
 		return SCRAMSHA256, nil
 	default:
