@@ -1,0 +1,265 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+
+	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/proxy/auth"
+	"github.com/csfproxy/csfproxy/proxy/upstream"
+	"github.com/csfproxy/csfproxy/proxy/wire"
+)
+
+// identify binds the connection's claim to one registered identity, or refuses it. What the register
+// refuses meets a mock SCRAM exchange that cannot succeed, so that a client learns nothing about who is
+// registered, and the event tells the reason at once.
+func (s *Session) identify(ctx context.Context, lc *listenerConfig) error {
+	who, why := s.snap.identify(s)
+	if why != "" && s.srv.opt.Off == "unknown-identity" && why == csf.ReasonIdentityUnknown ||
+		why == csf.ReasonIdentityExpired && s.srv.opt.Off == "expired-identity" {
+		why = ""
+	}
+	s.ident = who
+	if why == "" {
+		if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), who.Name); !ok {
+			return &refusal{reason: reason, detail: subject}
+		}
+		if s.startup.Replication != wire.ReplicationNone && !who.Replication {
+			return refuse(csf.ReasonReplication, "")
+		}
+		if !who.counter.acquire(who.Limits.Connections) {
+			return refuse(csf.ReasonIdentityLimit, "over %d", who.Limits.Connections)
+		}
+		s.leased = true
+		var ok bool
+		if s.cluster, ok = s.srv.opt.Router.Cluster(who.Cluster); !ok {
+			return refuse(csf.ReasonUpstreamNoPrimary, "cluster %q is not configured", who.Cluster)
+		}
+		return nil
+	}
+	r := &refusal{reason: why, recorded: true}
+	s.record(r)
+	_, err := auth.ServeSCRAM(s.clientConn(), s.mockVerifier(), scramOptions)
+	if ae, ok := errors.AsType[*auth.Error](err); ok {
+		r.sqlstate, r.message, r.silent = ae.SQLSTATE, ae.Message, ae.SQLSTATE == ""
+	}
+	return r
+}
+
+// authenticate proves the client to the ingress and the ingress to the upstream, in the order that the
+// identity's auth.upstream needs. Afterwards the upstream is logged in and waits in ReadyForQuery, and the
+// client has been told nothing but its part of the exchange.
+func (s *Session) authenticate(ctx context.Context, lc *listenerConfig) error {
+	methods, err := auth.ParseMethods(s.ident.Auth.Methods)
+	if err != nil {
+		return refuse(csf.ReasonPanic, "%v", err)
+	}
+	if s.ident.Auth.Upstream == "passthrough" {
+		if s.srv.opt.Off == "auth-floor" {
+			methods = anyMethod
+		}
+		up, err := s.dial(ctx)
+		if err != nil {
+			return err
+		}
+		res, err := auth.Relay(s.clientConn(), up, auth.RelayOptions{
+			Methods: methods, ClientEncrypted: s.tlsState != nil, UpstreamEncrypted: s.up.TLS != nil, Asked: asked,
+		})
+		if err != nil {
+			return s.authRefusal(err)
+		}
+		s.method = res.Method
+		return s.login(up)
+	}
+	keys, err := s.serveClient(ctx, methods)
+	if err != nil {
+		return err
+	}
+	up, err := s.dial(ctx)
+	if err != nil {
+		return err
+	}
+	cred := auth.Credential{ClientKey: keys.ClientKey, ServerKey: keys.ServerKey}
+	if s.ident.Auth.Upstream == "password" {
+		cred = auth.Credential{Password: s.ident.Auth.Password.Value}
+	}
+	floor := methods
+	if s.srv.opt.Off == "auth-floor" {
+		floor = anyMethod
+	}
+	if _, err := auth.Login(up, auth.LoginOptions{
+		User: s.startup.User, Credential: cred, Methods: floor, Encrypted: s.up.TLS != nil, Asked: asked, Rand: rand.Reader,
+	}); err != nil {
+		if s.ident.Auth.Verifier.Value == "query" {
+			s.srv.opt.Verifiers.Forget(s.ident.Cluster, s.startup.User)
+		}
+		return s.authRefusal(err)
+	}
+	return s.login(up)
+}
+
+// serveClient is the SCRAM-SHA-256 server towards the client. A user without a verifier gets a mock exchange.
+func (s *Session) serveClient(ctx context.Context, methods auth.Methods) (auth.Result, error) {
+	var v auth.Verifier
+	var err error
+	if ref := s.ident.Auth.Verifier.Value; ref == "query" {
+		if v, err = s.srv.opt.Verifiers.Verifier(ctx, s.ident.Cluster, s.startup.User); errors.Is(err, auth.ErrNoVerifier) || errors.Is(err, auth.ErrPasswordExpired) {
+			v = s.mockVerifier()
+		} else if err != nil {
+			return auth.Result{}, &refusal{reason: csf.ReasonUpstreamDown, err: err, detail: "cannot read the verifier"}
+		}
+	} else if v, err = auth.ParseVerifier(ref); err != nil {
+		return auth.Result{}, &refusal{reason: csf.ReasonUserUnknown, detail: "the identity's verifier cannot be used"}
+	}
+	res, err := auth.ServeSCRAM(s.clientConn(), v, scramOptions)
+	if err != nil {
+		return auth.Result{}, s.authRefusal(err)
+	}
+	s.method = res.Method
+	return res, nil
+}
+
+func (s *Session) authRefusal(err error) *refusal {
+	ae, ok := errors.AsType[*auth.Error](err)
+	if !ok {
+		return &refusal{reason: csf.ReasonClientGone, err: err}
+	}
+	return &refusal{reason: ae.Reason, sqlstate: ae.SQLSTATE, message: ae.Message, detail: ae.Detail, err: ae.Err, silent: ae.SQLSTATE == ""}
+}
+
+// scramOptions are the server's side of every exchange.
+var scramOptions = auth.ServerOptions{Rand: rand.Reader}
+
+// anyMethod is what a sandbox permits whose floor is switched off.
+var anyMethod = auth.Floor | auth.MethodSet(auth.MD5, auth.Password, auth.Trust)
+
+// mockIterations is PostgreSQL's count (scram_iterations), so that a mock exchange looks like a real one.
+const mockIterations = 4096
+
+func (s *Session) mockVerifier() auth.Verifier {
+	return auth.MockVerifier(s.srv.opt.MockSecret, s.startup.User, mockIterations)
+}
+
+// asked is what the upstream's StartupMessage asks for: protocol 3.0 without options, whatever the client's leg speaks.
+var asked = auth.Asked{}
+
+// dial opens the upstream leg and sends the StartupMessage: user and database as the register matched them
+// and the parameters that the listener permits, in the client's order.
+func (s *Session) dial(ctx context.Context) (*messages, error) {
+	ctx, cancel := context.WithDeadline(ctx, s.deadline())
+	defer cancel()
+	conn, err := s.cluster.Dial(ctx)
+	if err != nil {
+		return nil, &refusal{reason: upstream.ReasonOf(err), err: err}
+	}
+	s.convMu.Lock() // stop reads s.up
+	s.up = conn
+	s.convMu.Unlock()
+	conn.SetDeadline(s.deadline())
+	if conn.TLS != nil {
+		e := s.event(csf.TLSUpstreamVerified, "")
+		e.Facts["leg"] = "upstream"
+		s.srv.records.Record(e)
+	}
+	packet, err := wire.AppendStartupMessage(nil, wire.Version30, s.upstreamParameters())
+	if err != nil {
+		return nil, &refusal{reason: csf.ReasonStartupMalformed, err: err}
+	}
+	if _, err := conn.Write(packet); err != nil {
+		return nil, &refusal{reason: csf.ReasonUpstreamDown, err: err}
+	}
+	return &messages{conn: conn, side: wire.Backend}, nil
+}
+
+// loginBytes bounds what an upstream may say between AuthenticationOk and ReadyForQuery.
+const loginBytes = 64 << 10
+
+// login reads the rest of the upstream's start-up (protocol chapter 55.2.1) and keeps it for the client:
+// ParameterStatus as sent, BackendKeyData for cancels, the first ReadyForQuery.
+func (s *Session) login(up *messages) error {
+	total := 0
+	s.reported = make(map[string]string, 2)
+	for {
+		typ, body, err := up.Receive(loginBytes)
+		if err != nil {
+			return &refusal{reason: csf.ReasonUpstreamDown, err: err}
+		}
+		if total += 5 + len(body); total > loginBytes {
+			return refuse(csf.ReasonFrameTooLarge, "the upstream's start-up is larger than %d bytes", loginBytes).upstream()
+		}
+		switch typ {
+		case 'S':
+			name, value, bad := wire.ParseParameterStatus(body)
+			if bad != nil {
+				return s.wireRefusal(bad).upstream()
+			}
+			switch string(name) {
+			case "client_encoding", "standard_conforming_strings":
+				s.reported[string(name)] = string(value)
+			}
+			s.params = append(binary.BigEndian.AppendUint32(append(s.params, typ), uint32(len(body)+4)), body...)
+		case 'K':
+			if s.upstreamKey != nil {
+				return refuse(csf.ReasonFrameState, "a second BackendKeyData").upstream()
+			}
+			pid, key, bad := wire.ParseBackendKeyData(body, wire.Version30)
+			if bad != nil {
+				return s.wireRefusal(bad).upstream()
+			}
+			s.upstreamPID, s.upstreamKey = pid, append([]byte{}, key...)
+		case 'N', 'v':
+		case 'E':
+			return s.upstreamError(body)
+		case 'Z':
+			status, bad := wire.ParseReadyForQuery(body)
+			if bad != nil {
+				return s.wireRefusal(bad).upstream()
+			}
+			s.status = status
+			return nil
+		default:
+			return refuse(csf.ReasonFrameState, "message type %q before ReadyForQuery", typ).upstream()
+		}
+	}
+}
+
+// upstreamError turns the upstream's refusal of a login into the client's, without names of servers: its
+// SQLSTATE, and a text of ours.
+func (s *Session) upstreamError(body []byte) error {
+	f, bad := wire.ParseErrorResponse(body)
+	if bad != nil {
+		return s.wireRefusal(bad).upstream()
+	}
+	// Errors after AuthenticationOk concern the database, the role or the parameters that the client named: their texts
+	// are the client's own words and PostgreSQL's, and name no server.
+	return &refusal{reason: csf.ReasonAuthUpstream, sqlstate: string(f.SQLSTATE), message: printable(string(f.Message)), detail: printable(string(f.Message))}
+}
+
+func (s *Session) clientConn() *messages { return &messages{conn: s.client, side: wire.Frontend} }
+
+// messages gives a connection's messages whole during login, where each is small and waited for.
+type messages struct {
+	conn interface {
+		Read([]byte) (int, error)
+		Write([]byte) (int, error)
+	}
+	side wire.Side // whose messages are received
+	buf  []byte
+}
+
+// Receive reads one message and not a byte more. The body is valid until the next call.
+func (m *messages) Receive(maxBody int) (byte, []byte, error) {
+	typ, body, err := wire.ReadFrame(m.conn, m.side, m.buf, maxBody)
+	if cap(body) > cap(m.buf) {
+		m.buf = body[:0]
+	}
+	return typ, body, err
+}
+
+// Send writes whole messages.
+func (m *messages) Send(b []byte) error {
+	_, err := m.conn.Write(b)
+	return err
+}

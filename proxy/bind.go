@@ -1,0 +1,79 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"time"
+
+	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/proxy/wire"
+)
+
+// bind records the session before it takes effect and then tells the client that it is logged in:
+// AuthenticationOk, the upstream's parameters, a cancel key of this node, ReadyForQuery, in one write.
+func (s *Session) bind(ctx context.Context) error {
+	if !s.cluster.Valid(s.up) {
+		return refuse(csf.ReasonUpstreamNoPrimary, "the primary changed during the login")
+	}
+	s.facts = SessionFacts{
+		ID: s.ID, Identity: s.ident.Name, Risk: s.ident.Risk, User: s.startup.User, Database: s.startup.Database,
+		Client: s.addr.Addr(), Deny: s.ident.Statements.Deny, Replication: s.startup.Replication != wire.ReplicationNone, SelfTest: s.selfTest,
+	}
+	s.bound = s.srv.now()
+	ok := s.event(csf.AuthSucceeded, "")
+	ok.Facts["method"], ok.Facts["user"] = s.method.String(), printable(s.startup.User)
+	s.srv.records.Record(ok)
+	e := s.event(csf.SessionBound, "")
+	for k, v := range map[string]any{
+		"tls": s.tlsState != nil, "upstream_tls": s.up.TLS != nil, "method": s.method.String(), "below_floor": s.method.BelowFloor(),
+		"user": printable(s.startup.User), "database": printable(s.startup.Database), "risk": s.ident.Risk,
+		"application_name": s.application(), "backend_pid": s.upstreamPID, "protocol": s.protocol(),
+		"owner": s.ident.Owner, "approved_by": s.ident.ApprovedBy, "term": s.up.Term, "login_ms": s.bound.Sub(s.accepted).Milliseconds(),
+	} {
+		e.Facts[k] = v
+	}
+	if s.tlsState != nil {
+		e.Facts["tls_version"] = tls.VersionName(s.tlsState.Version)
+	}
+	if s.ident.ThirdParty != "" {
+		e.Facts["third_party"] = s.ident.ThirdParty
+	}
+	if err := s.srv.records.RecordDurable(ctx, e); err != nil && s.snap.cfg.Audit.WhenUnavailable != "allow" {
+		s.bound = time.Time{}
+		return &refusal{reason: csf.ReasonAuditUnavailable, err: err}
+	}
+	s.srv.counters.Bound.Add(1)
+	s.lease.bound()
+	var key []byte
+	s.pid, key = s.srv.cancels.issue(s, s.minor >= 2)
+	out := wire.AppendAuthenticationOk(make([]byte, 0, 64+len(s.params)))
+	out = append(out, s.params...)
+	out, err := wire.AppendBackendKeyData(out, s.pid, key)
+	if err != nil {
+		return &refusal{reason: csf.ReasonPanic, err: err}
+	}
+	out = wire.AppendReadyForQuery(out, s.status)
+	s.srv.sessions.Store(s.ID, s)
+	if _, err := s.client.Write(out); err != nil {
+		return &refusal{reason: csf.ReasonClientError, err: err}
+	}
+	s.raw.SetDeadline(time.Time{})
+	s.up.SetDeadline(time.Time{})
+	s.lastActive.Store(s.srv.now().UnixNano())
+	if why := s.stopped(); why != nil { // somebody ended the session before its deadlines were lifted
+		return why
+	}
+	return nil
+}
+
+func (s *Session) protocol() string {
+	if s.minor >= 2 {
+		return "3.2"
+	}
+	return "3.0"
+}
+
+// deadline is when an unfinished login ends.
+func (s *Session) deadline() time.Time {
+	return s.accepted.Add(s.snap.listeners[s.lst.cfg.Name].Limits.StartupTimeout.D())
+}

@@ -1,0 +1,207 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"slices"
+
+	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/proxy/proxyproto"
+	"github.com/csfproxy/csfproxy/proxy/wire"
+)
+
+// negotiate reads first packets until one starts a session or asks for a cancel: SSLRequest, GSSENCRequest,
+// CancelRequest, StartupMessage (protocol chapter 55.2.10, 55.7) or a TLS ClientHello (55.2.11).
+//
+//	state       first byte 0x16   SSLRequest      GSSENCRequest  CancelRequest  StartupMessage
+//	plain       direct TLS        S or N          N              → cancel       → startup (refused when TLS is required)
+//	plain, N    close             refused 0A000   N, once        → cancel       → startup
+//	plain, G    close             S or N          refused 0A000  → cancel       → startup
+//	inside TLS  close             refused 0A000   refused 0A000  → cancel       → startup
+//
+// Exactly the bytes of each packet are read, so that nothing sent before a handshake can be taken for
+// something sent inside it. Bytes that already wait when the answer to an encryption request is due end
+// the connection.
+func (s *Session) negotiate(lc *listenerConfig) (wire.StartupHeader, error) {
+	var askedTLS, askedGSS bool
+	for {
+		var head [8]byte
+		if err := s.readOpening(head[:4]); err != nil {
+			return wire.StartupHeader{}, err
+		}
+		if s.tlsState == nil && head[0] == tlsHandshakeRecord && !askedTLS {
+			if err := s.startTLS(lc, head[:4], true); err != nil {
+				return wire.StartupHeader{}, err
+			}
+			continue
+		}
+		if err := s.foreign(head[:4]); err != nil {
+			return wire.StartupHeader{}, err
+		}
+		if n := binary.BigEndian.Uint32(head[:4]); n < 8 || n > wire.MaxStartup {
+			// Nothing that follows can be a packet: close without waiting for its second word.
+			return wire.StartupHeader{}, refuse(csf.ReasonStartupTooLarge, "length %d", int32(n))
+		}
+		if err := s.readOpening(head[4:]); err != nil {
+			return wire.StartupHeader{}, err
+		}
+		open, bad := wire.ParseStartupHeader(head, lc.Limits.StartupBytes+4)
+		if bad != nil {
+			return wire.StartupHeader{}, s.wireRefusal(bad)
+		}
+		switch {
+		case open.Kind == wire.StartupSSL && !askedTLS && s.tlsState == nil:
+			askedTLS = true
+			if err := s.answerSSL(lc); err != nil {
+				return wire.StartupHeader{}, err
+			}
+		case open.Kind == wire.StartupGSSENC && !askedGSS && s.tlsState == nil:
+			askedGSS = true
+			if err := s.answer('N'); err != nil {
+				return wire.StartupHeader{}, err
+			}
+		case open.Kind == wire.StartupSSL || open.Kind == wire.StartupGSSENC:
+			return wire.StartupHeader{}, refuse(csf.ReasonRequestRepeated, "")
+		default:
+			return open, nil
+		}
+	}
+}
+
+// tlsHandshakeRecord is the first byte of a TLS record that carries a ClientHello (RFC 8446, 5.1). As the
+// first byte of a startup packet it would be a length of 369 million bytes.
+const tlsHandshakeRecord = 0x16
+
+// readOpening fills b. A connection that ends before its first byte is a port check.
+func (s *Session) readOpening(b []byte) error {
+	n, err := io.ReadFull(s.client, b)
+	if err == nil {
+		return nil
+	}
+	r := &refusal{reason: csf.ReasonClientGone, err: err}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		r.reason = csf.ReasonStartupTimeout
+	case n > 0 && errors.Is(err, io.ErrUnexpectedEOF):
+		r.reason, r.detail = csf.ReasonFrameTruncated, "the stream ended inside the startup packet"
+	}
+	return r
+}
+
+// foreign names what is no PostgreSQL client: a PROXY header where none may stand, or the first bytes of
+// some other protocol. All of them are impossible lengths.
+func (s *Session) foreign(head []byte) error {
+	if yes, maybe := proxyproto.IsHeaderStart(head); yes || maybe {
+		long := append(slices.Clone(head), make([]byte, 8)...)
+		if err := s.readOpening(long[4:]); err != nil {
+			long = head
+		}
+		reason := csf.ReasonProxyUnexpected
+		if s.header != nil {
+			reason = csf.ReasonProxyDuplicate
+		} else if _, known := s.snap.listeners[s.lst.cfg.Name].sources.Lookup(s.peer.Addr()); !known {
+			reason = csf.ReasonProxyUnregistered
+		}
+		if s.srv.opt.Off == "proxy-header-unregistered" {
+			return refuse(csf.ReasonForeignProtocol, "")
+		}
+		return &refusal{reason: reason, facts: csf.Facts{"header": hex.EncodeToString(long)}}
+	}
+	for _, b := range head {
+		if b < ' ' || b > '~' {
+			return nil
+		}
+	}
+	return &refusal{reason: csf.ReasonForeignProtocol, detail: "the first bytes are text", facts: csf.Facts{"bytes": string(head)}}
+}
+
+// answerSSL answers an SSLRequest: S and the handshake, or N where the listener has no TLS.
+func (s *Session) answerSSL(lc *listenerConfig) error {
+	if lc.tls == nil {
+		return s.answer('N')
+	}
+	if err := s.answer('S'); err != nil {
+		return err
+	}
+	return s.startTLS(lc, nil, false)
+}
+
+// answer sends the one byte that answers an encryption request, unless the client has not waited for it.
+func (s *Session) answer(b byte) error {
+	if waiting(s.raw) {
+		return refuse(csf.ReasonTLSStuffed, "bytes were sent before the answer to an encryption request")
+	}
+	if _, err := s.raw.Write([]byte{b}); err != nil {
+		return &refusal{reason: csf.ReasonClientGone, err: err}
+	}
+	return nil
+}
+
+// startTLS runs the handshake. Bytes that were read to recognise a direct one belong to it.
+func (s *Session) startTLS(lc *listenerConfig, read []byte, direct bool) error {
+	if lc.tls == nil {
+		return refuse(csf.ReasonTLSDisabled, "")
+	}
+	conf := lc.tls
+	var offered []string
+	conf = conf.Clone()
+	conf.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		offered = h.SupportedProtos
+		if direct && !slices.Contains(offered, alpn) {
+			return nil, errALPN
+		}
+		return nil, nil
+	}
+	conn := tls.Server(&prefixConn{Conn: s.raw, prefix: read}, conf)
+	if err := conn.Handshake(); err != nil {
+		r := &refusal{reason: csf.ReasonTLSHandshake, err: err}
+		var alert tls.AlertError
+		var record tls.RecordHeaderError
+		switch {
+		case errors.Is(err, errALPN) || (len(offered) > 0 && !slices.Contains(offered, alpn)):
+			r.reason, r.facts = csf.ReasonTLSALPN, csf.Facts{"offered": printableAll(offered)}
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			r.reason = csf.ReasonStartupTimeout
+		case errors.As(err, &record):
+			r.reason, r.detail = csf.ReasonTLSStuffed, "plaintext where the handshake must begin"
+		case errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, &alert):
+			r.reason, r.silent = csf.ReasonTLSCertificate, true
+		}
+		return r
+	}
+	state := conn.ConnectionState()
+	s.client, s.tlsState = conn, &state
+	if len(state.PeerCertificates) > 0 && len(state.VerifiedChains) > 0 {
+		s.certCN = certificateName(state.PeerCertificates[0])
+	}
+	e := s.event(csf.TLSEstablished, "")
+	e.Facts["leg"], e.Facts["tls_version"], e.Facts["cipher"] = "client", tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite)
+	e.Facts["direct"] = direct
+	if s.certCN != "" {
+		e.Facts["certificate"] = printable(s.certCN)
+	}
+	s.srv.records.Record(e)
+	return nil
+}
+
+var errALPN = errors.New("direct TLS without the ALPN protocol postgresql")
+
+// prefixConn gives bytes that were already read before those of the connection.
+type prefixConn struct {
+	net.Conn
+	prefix []byte
+}
+
+func (c *prefixConn) Read(b []byte) (int, error) {
+	if len(c.prefix) > 0 {
+		n := copy(b, c.prefix)
+		c.prefix = c.prefix[n:]
+		return n, nil
+	}
+	return c.Conn.Read(b)
+}

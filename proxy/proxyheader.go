@@ -1,0 +1,88 @@
+package proxy
+
+import (
+	"encoding/hex"
+	"errors"
+	"time"
+
+	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/proxy/proxyproto"
+)
+
+// readProxyHeader takes the client's address from a registered source's header. A listener that requires
+// headers serves nobody else; one that does not treats a header as an attack (see negotiate).
+func (s *Session) readProxyHeader(lc *listenerConfig) error {
+	if lc.Proxy.Mode != "require" {
+		return nil
+	}
+	src, err := lc.sources.Admit(s.peer.Addr(), s.srv.now())
+	if err != nil && s.srv.opt.Off != "proxy-header-unregistered" {
+		return s.proxyRefusal(err)
+	}
+	if err != nil { // the control is off: a sandbox shows that its self-test then fails
+		src = &proxyproto.Source{Name: "anyone", Networks: lc.Allow, Expires: s.srv.now().Add(time.Hour), ClientNetworks: lc.Allow}
+	}
+	s.source = src
+	if err := s.raw.SetReadDeadline(s.srv.now().Add(lc.Proxy.Timeout.D())); err != nil {
+		return refuse(csf.ReasonClientGone, "%v", err)
+	}
+	h, err := proxyproto.Read(s.raw, src, s.srv.now())
+	if err != nil {
+		return s.proxyRefusal(err)
+	}
+	if err := s.raw.SetReadDeadline(s.accepted.Add(lc.Limits.StartupTimeout.D())); err != nil {
+		return refuse(csf.ReasonClientGone, "%v", err)
+	}
+	s.header = &h
+	if h.Local {
+		e := s.event(csf.ProxyHealth, "")
+		e.Facts["header"], e.Facts["version"] = hex.EncodeToString(h.Raw), h.Version
+		s.srv.records.Record(e)
+		return nil
+	}
+	s.addr = h.Source
+	e := s.event(csf.ProxyAccepted, "")
+	for k, v := range s.headerFacts() {
+		e.Facts[k] = v
+	}
+	s.srv.records.Record(e)
+	overSource, overPending := s.lease.move(s.addr.Addr(), lc.Limits.PerSource, lc.Limits.StartupPending)
+	switch {
+	case overPending:
+		return refuse(csf.ReasonStartupRate, "over %d unfinished logins", lc.Limits.StartupPending)
+	case overSource && s.late == nil:
+		s.late = refuse(csf.ReasonTooManySource, "over %d", lc.Limits.PerSource)
+	case s.late == nil:
+		if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), ""); !ok {
+			s.late = &refusal{reason: reason, detail: subject}
+		}
+	}
+	return nil
+}
+
+// headerFacts are the registration and the full header, for the event that takes or refuses it.
+func (s *Session) headerFacts() csf.Facts {
+	f := csf.Facts{"owner": s.source.Owner, "approved_by": s.source.ApprovedBy, "expires": s.source.Expires.UTC().Format(time.RFC3339)}
+	if s.header != nil {
+		f["header"], f["version"], f["signed"] = hex.EncodeToString(s.header.Raw), s.header.Version, s.header.Signed
+		f["destination"] = s.header.Destination.String()
+		if len(s.header.TLVs) > 0 {
+			f["tlvs"] = s.header.TLVs
+		}
+	}
+	return f
+}
+
+func (s *Session) proxyRefusal(err error) *refusal {
+	var pe *proxyproto.Error
+	if !errors.As(err, &pe) {
+		return refuse(csf.ReasonProxyMalformed, "%v", err)
+	}
+	r := &refusal{reason: pe.Reason, detail: pe.Detail, err: pe.Err, facts: csf.Facts{"header": hex.EncodeToString(pe.Raw)}}
+	if s.source != nil {
+		for k, v := range s.headerFacts() {
+			r.facts[k] = v
+		}
+	}
+	return r
+}

@@ -1,0 +1,130 @@
+package proxy
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/proxy/auth"
+	"github.com/csfproxy/csfproxy/proxy/upstream"
+)
+
+// Records takes what the ingress has to say. Implementations must not block on anything slower than the
+// local spool.
+type Records interface {
+	// Record takes an event. The event will be in the spool in the order of the calls.
+	Record(csf.Event)
+	// RecordDurable returns when the event is as durable as audit.durability asks, or says why it cannot be.
+	RecordDurable(context.Context, csf.Event) error
+	// RecordStatement takes one executed statement. It is called on the relay path and must not allocate.
+	RecordStatement(StatementRecord)
+	// Available says whether records can be taken now.
+	Available() bool
+}
+
+// StatementRecord is one executed statement, of fixed size.
+type StatementRecord struct {
+	Session     [16]byte
+	Fingerprint uint64
+	Kind        uint8
+	Protocol    byte // 'Q' simple, 'E' Execute, 'F' FunctionCall
+	Outcome     Outcome
+	SQLSTATE    [5]byte
+	StartUnixUS int64  // microseconds since 1970, UTC
+	DurationUS  uint32 // saturates at about 71 minutes
+	Rows        uint64
+	BytesIn     uint64
+	BytesOut    uint64
+	SelfTest    bool
+}
+
+// Outcome of a statement.
+type Outcome uint8
+
+// The outcomes. A refused statement never reached the database.
+const (
+	OutcomeOK Outcome = iota
+	OutcomeError
+	OutcomeRefused
+	OutcomeSuspended
+)
+
+// Inspector decides about statements before they are forwarded.
+type Inspector interface {
+	Inspect(StatementInput) Verdict
+}
+
+// StatementInput is what the inspector may look at. SQL is valid only during the call.
+type StatementInput struct {
+	SQL             []byte
+	Protocol        byte // 'Q', 'P' or 'F'
+	StandardStrings bool
+	Encoding        string
+	FunctionOID     uint32
+	Session         *SessionFacts
+}
+
+// SessionFacts are the inspector's view of a session, constant from binding to end.
+type SessionFacts struct {
+	ID          string
+	Identity    string
+	Risk        string
+	User        string
+	Database    string
+	Client      netip.Addr
+	Deny        []string // classes of statements denied to the identity
+	DenyMask    uint64   // the same as the inspector's own flags; the inspector's DenyMask fills it
+	Replication bool
+	SelfTest    bool
+}
+
+// Action is what happens to a statement.
+type Action uint8
+
+// The actions, weakest first.
+const (
+	Allow Action = iota
+	Refuse
+	Terminate
+)
+
+// Verdict is the inspector's decision.
+type Verdict struct {
+	Action      Action
+	Kind        uint8
+	Flags       uint32
+	Fingerprint uint64
+	Commit      bool // the statement may commit: a lost reply is 08007
+	Rule        string
+	Reason      csf.Reason
+	Message     string
+	Hint        string
+	// Event is set when the statement is due an event of its own: refused, or allowed and flagged.
+	Event *StatementEvent
+	// FirstSeen is set when the fingerprint is new to this node.
+	FirstSeen *StatementEvent
+}
+
+// StatementEvent describes a statement without its literals.
+type StatementEvent struct {
+	Class    string
+	Redacted string
+	Severity string
+}
+
+// Gate may refuse a session for what it is: a contained source or identity. It is asked with the address
+// alone at accept, and with the identity when it is known.
+type Gate interface {
+	Admit(client netip.Addr, identity string) (reason csf.Reason, subject string, ok bool)
+}
+
+// Verifiers reads a user's SCRAM verifier from where the identity says that it is kept.
+type Verifiers interface {
+	Verifier(ctx context.Context, cluster, user string) (auth.Verifier, error)
+	Forget(cluster, user string)
+}
+
+// Router gives the cluster of a name.
+type Router interface {
+	Cluster(name string) (*upstream.Cluster, bool)
+}

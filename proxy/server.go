@@ -1,0 +1,283 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/internal/config"
+)
+
+// Options are what a server is made of. All but SelfTest are required.
+type Options struct {
+	Config    *config.Config
+	Records   Records
+	Inspector Inspector
+	Gate      Gate
+	Verifiers Verifiers
+	Router    Router
+	Logger    *slog.Logger
+	Now       func() time.Time
+	// MockSecret keys the mock exchange for unknown users, so that their salts are the same on every
+	// connection and after a restart. 32 bytes, kept under the data directory.
+	MockSecret []byte
+	// SelfTest are identities that only self-test connections match, with clusters of their own.
+	SelfTest []config.Identity
+	// Off switches one control off, by the id of its self-test. Only sandboxes set it: a self-test that
+	// passes all the same proves nothing.
+	Off string
+}
+
+// Server is the ingress: all listeners and the sessions that came through them.
+type Server struct {
+	opt     Options
+	records Records
+	log     *slog.Logger
+	now     func() time.Time
+	snap    atomic.Pointer[snapshot]
+	cancels *cancelKeys
+
+	counters Counters
+	sessions sync.Map // ID → *Session, from binding to end
+	live     sync.Map // *Session → struct{}, from accept to end
+
+	marks sync.Map // netip.AddrPort → netip.Addr: self-test connections, see MarkSelfTest
+
+	draining atomic.Bool
+	wg       sync.WaitGroup
+	lists    []*listener
+}
+
+// Counters are the listener's own counts, kept apart from the records so that the two can be compared.
+type Counters struct {
+	// Accepted and Rejected count TCP connections that passed the allow list, and those that did not get
+	// that far. Their sum is every connection that the operating system handed over.
+	Accepted, Rejected atomic.Int64
+	// Bound counts sessions bound to an identity; Violations refused or malformed messages.
+	Bound, Violations atomic.Int64
+	// BytesIn and BytesOut are sums over ended sessions, from and to clients.
+	BytesIn, BytesOut atomic.Int64
+}
+
+// snapshot is everything that a reload replaces at once.
+type snapshot struct {
+	cfg       *config.Config
+	register  *register
+	selfTest  *register
+	listeners map[string]*listenerConfig
+}
+
+// New prepares a server. It opens no socket.
+func New(opt Options) (*Server, error) {
+	srv := &Server{opt: opt, records: opt.Records, log: opt.Logger, now: opt.Now, cancels: newCancelKeys()}
+	snap, err := srv.newSnapshot(opt.Config, nil)
+	if err != nil {
+		return nil, err
+	}
+	srv.snap.Store(snap)
+	for _, c := range opt.Config.Listeners {
+		srv.lists = append(srv.lists, &listener{cfg: c, limits: newLimiter()})
+	}
+	return srv, nil
+}
+
+func (srv *Server) newSnapshot(cfg *config.Config, previous *snapshot) (*snapshot, error) {
+	s := &snapshot{cfg: cfg, listeners: make(map[string]*listenerConfig)}
+	var old *register
+	if previous != nil {
+		old = previous.register
+	}
+	s.register = newRegister(cfg.Identities, old)
+	s.selfTest = newRegister(srv.opt.SelfTest, nil)
+	for _, l := range cfg.Listeners {
+		lc, err := newListenerConfig(l)
+		if err != nil {
+			return nil, fmt.Errorf("listener %s: %w", l.Name, err)
+		}
+		s.listeners[l.Name] = lc
+	}
+	return s, nil
+}
+
+// Listen opens all sockets, or none.
+func (srv *Server) Listen(ctx context.Context) error {
+	for i, l := range srv.lists {
+		ln, err := (&net.ListenConfig{KeepAliveConfig: keepAlive}).Listen(ctx, "tcp", l.cfg.Address)
+		if err != nil {
+			for _, o := range srv.lists[:i] {
+				o.ln.Close()
+			}
+			return fmt.Errorf("listener %s: cannot listen on %s: %w", l.cfg.Name, l.cfg.Address, err)
+		}
+		l.ln = ln
+	}
+	return nil
+}
+
+// keepAlive notices a peer that vanished without a word within about a minute and a half.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 10 * time.Second, Count: 3}
+
+// Addr gives the address that the named listener is bound to; the zero value when there is none.
+func (srv *Server) Addr(name string) net.Addr {
+	for _, l := range srv.lists {
+		if l.cfg.Name == name && l.ln != nil {
+			return l.ln.Addr()
+		}
+	}
+	return nil
+}
+
+// Serve accepts until ctx ends, then closes the listeners and ends what is left after Drain. It returns when
+// every goroutine of the server has ended.
+func (srv *Server) Serve(ctx context.Context) error {
+	for _, l := range srv.lists {
+		srv.wg.Go(func() { srv.accept(ctx, l) })
+	}
+	srv.wg.Go(func() { srv.sweep(ctx) })
+	<-ctx.Done()
+	srv.draining.Store(true)
+	for _, l := range srv.lists {
+		l.ln.Close()
+	}
+	srv.live.Range(func(k, _ any) bool {
+		k.(*Session).stop(&refusal{reason: csf.ReasonKilled, detail: "the node stops", message: csf.ReasonKilled.Info().Message})
+		return true
+	})
+	srv.wg.Wait()
+	return nil
+}
+
+// Drain refuses new sessions and waits until the live ones have ended or ctx does. Sessions that are idle
+// outside a transaction are ended at once, the others when their transaction ends.
+func (srv *Server) Drain(ctx context.Context) {
+	srv.draining.Store(true)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		busy := 0
+		srv.sessions.Range(func(_, v any) bool {
+			s := v.(*Session)
+			if s.quiet() {
+				s.stop(&refusal{reason: csf.ReasonKilled, detail: "drain"})
+			} else {
+				busy++
+			}
+			return true
+		})
+		if busy == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Reload puts a new configuration in force for new connections. Listeners' addresses cannot change without a
+// restart. Live sessions whose identity is gone, expired or changed in what it may reach are ended by the sweeper.
+func (srv *Server) Reload(cfg *config.Config) error {
+	old := srv.snap.Load()
+	for _, l := range cfg.Listeners {
+		i := slices.IndexFunc(srv.lists, func(have *listener) bool { return have.cfg.Name == l.Name })
+		if i < 0 || srv.lists[i].cfg.Address != l.Address {
+			return fmt.Errorf("listener %s: a new listener or address needs a restart", l.Name)
+		}
+	}
+	if len(cfg.Listeners) != len(srv.lists) {
+		return errors.New("a listener cannot be removed without a restart")
+	}
+	snap, err := srv.newSnapshot(cfg, old)
+	if err != nil {
+		return err
+	}
+	srv.snap.Store(snap)
+	return nil
+}
+
+// Counters gives the listener's own counts.
+func (srv *Server) Counters() *Counters { return &srv.counters }
+
+// Sessions lists the bound sessions, oldest first.
+func (srv *Server) Sessions() []View {
+	var out []View
+	srv.sessions.Range(func(_, v any) bool {
+		out = append(out, v.(*Session).view())
+		return true
+	})
+	slices.SortFunc(out, func(a, b View) int { return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.ID, b.ID)) })
+	return out
+}
+
+// End ends the bound sessions that match and gives their number. A query that runs in one of them is
+// cancelled in the database too, unless it is a COMMIT.
+func (srv *Server) End(match func(View) bool, reason csf.Reason, detail string) int {
+	n := 0
+	srv.sessions.Range(func(_, v any) bool {
+		s := v.(*Session)
+		if match(s.view()) {
+			n++
+			s.stop(&refusal{reason: reason, detail: detail})
+		}
+		return true
+	})
+	return n
+}
+
+// MarkSelfTest says that the next connection from the local address is a self-test that is to be treated as
+// if it came from the address as (the zero value: from its own). The mark is taken by one connection.
+func (srv *Server) MarkSelfTest(local netip.AddrPort, as netip.Addr) {
+	srv.marks.Store(local, as)
+}
+
+// sweepEvery is how often idle, stuck and revoked sessions are looked for; it is the accuracy of
+// limits.idle_timeout, limits.write_timeout and of an identity's expiry.
+const sweepEvery = time.Second
+
+// sweep ends sessions that are idle, whose client does not read, and whose identity no longer counts.
+func (srv *Server) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := srv.now()
+		snap := srv.snap.Load()
+		srv.sessions.Range(func(_, v any) bool {
+			s := v.(*Session)
+			lim := snap.listeners[s.lst.cfg.Name].Limits
+			if idle := now.UnixNano() - s.lastActive.Load(); lim.IdleTimeout > 0 && idle > int64(lim.IdleTimeout) {
+				s.stop(refuse(csf.ReasonIdleTimeout, "no byte for %s", time.Duration(idle).Round(time.Second)))
+			} else if w := s.writing.Load(); w > 0 && lim.WriteTimeout > 0 && now.UnixNano()-w > int64(lim.WriteTimeout) {
+				s.stop(refuse(csf.ReasonWriteTimeout, ""))
+			} else if _, why := snap.identify(s); why != "" {
+				s.stop(refuse(csf.ReasonRevoked, "%s", why))
+			}
+			return true
+		})
+	}
+}
+
+// identify looks the session's claim up in the register that is in force.
+func (snap *snapshot) identify(s *Session) (*identity, csf.Reason) {
+	c := claim{user: s.startup.User, database: s.startup.Database, addr: s.addr.Addr(), certificate: s.certCN}
+	if s.selfTest {
+		if i, why := snap.selfTest.find(c, s.srv.now()); why == "" || i != nil {
+			return i, why
+		}
+	}
+	return snap.register.find(c, s.srv.now())
+}

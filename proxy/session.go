@@ -1,0 +1,222 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/proxy/auth"
+	"github.com/csfproxy/csfproxy/proxy/proxyproto"
+	"github.com/csfproxy/csfproxy/proxy/upstream"
+	"github.com/csfproxy/csfproxy/proxy/wire"
+	"github.com/google/uuid"
+)
+
+// Session is one client connection from accept to end. The goroutine that serves the connection owns all
+// fields but those under their own lock or atomic; they are set before the session is in the server's table,
+// where others can see it.
+type Session struct {
+	ID  string
+	id  [16]byte
+	srv *Server
+	lst *listener
+	// snap is the configuration that the connection was accepted under.
+	snap *snapshot
+
+	accepted time.Time
+	raw      net.Conn // the TCP connection
+	client   net.Conn // raw, or TLS over it
+	tlsState *tls.ConnectionState
+	certCN   string // "CN=…" of the verified client certificate
+
+	peer     netip.AddrPort // the TCP peer
+	addr     netip.AddrPort // the client's address for every decision: the peer's, or the asserted one
+	source   *proxyproto.Source
+	header   *proxyproto.Header
+	selfTest bool
+	lease    lease
+	// late is a refusal that was decided before the client could understand an answer; it is told after the
+	// StartupMessage.
+	late *refusal
+
+	startup     wire.Startup
+	minor       uint16 // the protocol minor version in force with the client
+	ident       *identity
+	facts       SessionFacts
+	method      auth.Method
+	leased      bool // ident's counter is held
+	cluster     *upstream.Cluster
+	up          *upstream.Conn
+	pid         uint32 // of the key that this node issued
+	upstreamPID uint32
+	upstreamKey []byte
+	params      []byte            // ParameterStatus messages of the login, as the upstream sent them
+	reported    map[string]string // of them, what the inspector must know
+	status      byte              // transaction status of the login's ReadyForQuery
+
+	bound    time.Time
+	conv     *wire.Conversation
+	convMu   sync.Mutex // guards conv, taken once per batch of bytes
+	convWait sync.Cond
+	// upstreamDone: nothing more will be read from the upstream. Guarded by convMu.
+	upstreamDone bool
+	// waits: the client's direction waits for answers. Guarded by convMu.
+	waits bool
+
+	bytesIn, bytesOut  atomic.Int64 // from and to the client
+	statements, errors atomic.Int64
+	lastActive         atomic.Int64 // unix nanoseconds of the last byte in either direction
+	writing            atomic.Int64 // unix nanoseconds since a write to the client waits; 0: none does
+
+	endOnce sync.Once
+	end     chan struct{} // closed when somebody ends the session
+	endWhy  *refusal      // set before end is closed
+
+	cancelling sync.Mutex // a CancelRequest is under way; ended is set under it
+	ended      bool
+}
+
+func (srv *Server) newSession(l *listener, snap *snapshot, raw net.Conn, now time.Time) *Session {
+	id, err := uuid.NewV7()
+	if err != nil { // only when the system has no randomness
+		id = uuid.New()
+	}
+	s := &Session{ID: id.String(), id: id, srv: srv, lst: l, snap: snap, accepted: now, raw: raw, client: raw, end: make(chan struct{})}
+	s.convWait.L = &s.convMu
+	s.peer = addrPort(raw.RemoteAddr())
+	s.addr = s.peer
+	s.lastActive.Store(now.UnixNano())
+	return s
+}
+
+// addrPort normalises an address: an IPv4 peer of a dual-stack socket is an IPv4 address.
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	p := t.AddrPort()
+	return netip.AddrPortFrom(p.Addr().Unmap().WithZone(""), p.Port())
+}
+
+// event starts an event with what the session knows about itself at this moment.
+func (s *Session) event(kind csf.Kind, reason csf.Reason) csf.Event {
+	e := csf.Event{
+		Time: s.srv.now(), Kind: kind, Reason: reason, Session: s.ID, Identity: s.identityName(), Client: s.addr, Peer: s.peer,
+		Cluster: s.clusterName(), Upstream: s.memberName(), SelfTest: s.selfTest,
+		Facts: csf.Facts{"listener": s.lst.cfg.Name},
+	}
+	if s.source != nil {
+		e.Source = s.source.Name
+	}
+	return e
+}
+
+func (s *Session) identityName() string {
+	if s.ident == nil {
+		return ""
+	}
+	return s.ident.Name
+}
+
+func (s *Session) clusterName() string {
+	if s.cluster == nil {
+		return ""
+	}
+	return s.cluster.Name()
+}
+
+func (s *Session) memberName() string {
+	if s.up == nil {
+		return ""
+	}
+	return s.up.Member
+}
+
+// stop ends the session for a reason; the first one counts. It does not wait.
+func (s *Session) stop(why *refusal) {
+	s.endOnce.Do(func() {
+		s.endWhy = why
+		close(s.end)
+		// Wake whoever waits in a read or write: a time in the past makes both return at once.
+		past := time.Unix(1, 0)
+		s.raw.SetDeadline(past)
+		s.convMu.Lock()
+		if s.up != nil {
+			s.up.SetDeadline(past)
+		}
+		s.convWait.Broadcast()
+		s.convMu.Unlock()
+	})
+}
+
+// stopped gives the reason that stop was called with, nil when it was not.
+func (s *Session) stopped() *refusal {
+	select {
+	case <-s.end:
+		return s.endWhy
+	default:
+		return nil
+	}
+}
+
+// View is what other rooms may know of a live session.
+type View struct {
+	ID          string         `json:"id"`
+	Identity    string         `json:"identity"`
+	Risk        string         `json:"risk"`
+	User        string         `json:"user"`
+	Database    string         `json:"database"`
+	Application string         `json:"application"` // the client's own word
+	Listener    string         `json:"listener"`
+	Client      netip.AddrPort `json:"client"`
+	Peer        netip.AddrPort `json:"peer"`
+	Source      string         `json:"source,omitempty"`
+	Cluster     string         `json:"cluster"`
+	Upstream    string         `json:"upstream"`
+	TLS         string         `json:"tls,omitempty"`
+	Method      string         `json:"method"`
+	Started     time.Time      `json:"started"`
+	LastActive  time.Time      `json:"last_active"`
+	BytesIn     int64          `json:"bytes_in"`
+	BytesOut    int64          `json:"bytes_out"`
+	Statements  int64          `json:"statements"`
+	Errors      int64          `json:"errors"`
+	SelfTest    bool           `json:"selftest,omitempty"`
+}
+
+func (s *Session) view() View {
+	v := View{
+		ID: s.ID, Identity: s.identityName(), Risk: s.facts.Risk, User: s.startup.User, Database: s.startup.Database,
+		Application: s.application(), Listener: s.lst.cfg.Name, Client: s.addr, Peer: s.peer,
+		Cluster: s.clusterName(), Upstream: s.memberName(), Method: s.method.String(), Started: s.bound,
+		LastActive: time.Unix(0, s.lastActive.Load()).UTC(), BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(),
+		Statements: s.statements.Load(), Errors: s.errors.Load(), SelfTest: s.selfTest,
+	}
+	if s.source != nil {
+		v.Source = s.source.Name
+	}
+	if s.tlsState != nil {
+		v.TLS = tls.VersionName(s.tlsState.Version)
+	}
+	return v
+}
+
+// context gives one that ends when the session does.
+func (s *Session) context(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(parent)
+	stop := make(chan struct{})
+	go func() {
+		select {
+		case <-s.end:
+			cancel()
+		case <-stop:
+		}
+	}()
+	return ctx, func() { close(stop); cancel() }
+}

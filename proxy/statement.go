@@ -1,0 +1,125 @@
+package proxy
+
+import (
+	"time"
+
+	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/proxy/wire"
+)
+
+// inspect asks the inspector about a Query, Parse or FunctionCall. It is called with convMu held.
+func (s *Session) inspect(f wire.Frame) Verdict {
+	if s.srv.opt.Off == "statement-deny" {
+		return Verdict{}
+	}
+	in := StatementInput{Protocol: f.Type, Session: &s.facts, StandardStrings: true, Encoding: s.conv.ClientEncoding()}
+	if on, known := s.conv.StandardConformingStrings(); known {
+		in.StandardStrings = on
+	}
+	if f.Type == 'F' {
+		in.FunctionOID = f.Function()
+	} else {
+		in.SQL = f.Text()
+	}
+	return s.srv.opt.Inspector.Inspect(in)
+}
+
+// denial is what the client is told of a refused statement.
+func (s *Session) denial(v Verdict) wire.Denial {
+	i := v.Reason.Info()
+	d := wire.Denial{SQLSTATE: i.SQLSTATE, Message: i.Message, Hint: v.Hint}
+	if v.Message != "" {
+		d.Message = v.Message
+	}
+	return d
+}
+
+// reportStatement records what is due an event of its own.
+func (s *Session) reportStatement(v Verdict) {
+	if f := v.FirstSeen; f != nil {
+		e := s.event(csf.InventoryFirstSeen, "")
+		e.Facts["what"], e.Facts["fingerprint"], e.Facts["class"], e.Facts["redacted"] = "statement", fingerprint(v.Fingerprint), f.Class, f.Redacted
+		s.srv.records.Record(e)
+	}
+	if v.Event == nil {
+		return
+	}
+	kind, reason := csf.QueryFlagged, csf.Reason("")
+	if v.Action != Allow {
+		kind, reason = csf.QueryBlocked, v.Reason
+	}
+	e := s.event(kind, reason)
+	e.Facts["rule"], e.Facts["class"], e.Facts["severity"] = v.Rule, v.Event.Class, v.Event.Severity
+	e.Facts["fingerprint"], e.Facts["redacted"], e.Facts["database"] = fingerprint(v.Fingerprint), v.Event.Redacted, printable(s.startup.Database)
+	s.srv.records.Record(e)
+}
+
+// StatementDone takes an executed statement from the conversation (wire.Observer).
+func (s *Session) StatementDone(o *wire.Outcome) {
+	s.statements.Add(1)
+	r := StatementRecord{
+		Session: s.id, Fingerprint: o.Statement.Fingerprint, Kind: o.Statement.Kind, Protocol: o.Protocol, SQLSTATE: o.SQLSTATE,
+		StartUnixUS: o.Start / int64(time.Microsecond), DurationUS: saturate((o.End - o.Start) / int64(time.Microsecond)),
+		Rows: o.Rows, BytesIn: o.BytesIn, BytesOut: o.Bytes, SelfTest: s.selfTest,
+	}
+	switch {
+	case o.Refused:
+		r.Outcome = OutcomeRefused
+	case o.Failed:
+		r.Outcome = OutcomeError
+	case o.Suspended:
+		r.Outcome = OutcomeSuspended
+	}
+	if o.Failed {
+		s.errors.Add(1)
+	}
+	if s.snap.cfg.Audit.Statements == "all" {
+		s.srv.records.RecordStatement(r)
+	}
+}
+
+// Malformed takes a message that PostgreSQL answers with an error and survives (wire.Observer).
+func (s *Session) Malformed(v wire.Violation) {
+	s.recordViolation(v, true)
+}
+
+// violation ends the session for a message that the protocol does not allow.
+func (s *Session) violation(v wire.Violation) *refusal {
+	s.recordViolation(v, false)
+	r := &refusal{reason: v.Reason, sqlstate: v.SQLSTATE(), message: v.Message, recorded: true, silent: v.Reaction == wire.Silent}
+	if v.Side == wire.Backend {
+		// The upstream broke the protocol: the client hears that the connection is lost, not what was sent.
+		r.sqlstate, r.message, r.silent = csf.ReasonUpstreamLost.Info().SQLSTATE, csf.ReasonUpstreamLost.Info().Message, false
+	}
+	return r
+}
+
+func (s *Session) recordViolation(v wire.Violation, survived bool) {
+	s.srv.counters.Violations.Add(1)
+	e := s.event(csf.ProtocolViolation, v.Reason)
+	e.Facts["side"], e.Facts["type"], e.Facts["detail"], e.Facts["session_survived"] = v.Side.String(), messageType(v.Type), printable(v.Message), survived
+	e.Facts["user"] = printable(s.startup.User)
+	s.srv.records.Record(e)
+}
+
+// messageType shows a type byte: itself when it is a letter, its number otherwise.
+func messageType(t byte) string {
+	if t >= 'A' && t <= 'z' {
+		return string(rune(t))
+	}
+	const hex = "0123456789abcdef"
+	return "0x" + string([]byte{hex[t>>4], hex[t&15]})
+}
+
+func saturate(us int64) uint32 {
+	return uint32(max(0, min(us, int64(^uint32(0)))))
+}
+
+func fingerprint(f uint64) string {
+	const hex = "0123456789abcdef"
+	var b [16]byte
+	for i := range b {
+		b[i] = hex[f>>(60-4*i)&15]
+	}
+	return string(b[:])
+}
