@@ -17,7 +17,7 @@ func (s *Session) bind(ctx context.Context) error {
 	}
 	s.facts = SessionFacts{
 		ID: s.ID, Identity: s.ident.Name, Risk: s.ident.Risk, User: s.startup.User, Database: s.startup.Database,
-		Client: s.addr.Addr(), Deny: s.ident.Statements.Deny, Replication: s.startup.Replication != wire.ReplicationNone, SelfTest: s.selfTest,
+		Client: s.addr.Addr(), DenyMask: s.srv.opt.Inspector.DenyMask(s.ident.Statements.Deny), Replication: s.startup.Replication != wire.ReplicationNone, SelfTest: s.selfTest,
 	}
 	s.bound = s.srv.now()
 	ok := s.event(csf.AuthSucceeded, "")

@@ -247,6 +247,8 @@ func (m *memory) kinds() []string {
 // keywords refuses statements that contain the word forbidden and ends sessions for the word poison.
 type keywords struct{}
 
+func (keywords) DenyMask([]string) uint64 { return 0 }
+
 func (keywords) Inspect(in proxy.StatementInput) proxy.Verdict {
 	v := proxy.Verdict{Kind: 1, Fingerprint: uint64(len(in.SQL)), Commit: bytes.EqualFold(in.SQL, []byte("commit"))}
 	switch {

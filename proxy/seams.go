@@ -27,7 +27,7 @@ type StatementRecord struct {
 	Session     [16]byte
 	Fingerprint uint64
 	Kind        uint8
-	Protocol    byte // 'Q' simple, 'E' Execute, 'F' FunctionCall
+	Protocol    byte // 'Q' simple, 'P' extended, 'F' FunctionCall
 	Outcome     Outcome
 	SQLSTATE    [5]byte
 	StartUnixUS int64  // microseconds since 1970, UTC
@@ -35,7 +35,6 @@ type StatementRecord struct {
 	Rows        uint64
 	BytesIn     uint64
 	BytesOut    uint64
-	SelfTest    bool
 }
 
 // Outcome of a statement.
@@ -46,12 +45,15 @@ const (
 	OutcomeOK Outcome = iota
 	OutcomeError
 	OutcomeRefused
-	OutcomeSuspended
+	OutcomeCancelled
+	OutcomeUnknown // the upstream was lost before it answered
 )
 
 // Inspector decides about statements before they are forwarded.
 type Inspector interface {
 	Inspect(StatementInput) Verdict
+	// DenyMask translates an identity's statements.deny into the inspector's own flags, once per session.
+	DenyMask(classes []string) uint64
 }
 
 // StatementInput is what the inspector may look at. SQL is valid only during the call.
@@ -72,8 +74,7 @@ type SessionFacts struct {
 	User        string
 	Database    string
 	Client      netip.Addr
-	Deny        []string // classes of statements denied to the identity
-	DenyMask    uint64   // the same as the inspector's own flags; the inspector's DenyMask fills it
+	DenyMask    uint64 // classes of statements denied to the identity, as the inspector's own flags
 	Replication bool
 	SelfTest    bool
 }

@@ -60,23 +60,33 @@ func (s *Session) StatementDone(o *wire.Outcome) {
 	r := StatementRecord{
 		Session: s.id, Fingerprint: o.Statement.Fingerprint, Kind: o.Statement.Kind, Protocol: o.Protocol, SQLSTATE: o.SQLSTATE,
 		StartUnixUS: o.Start / int64(time.Microsecond), DurationUS: saturate((o.End - o.Start) / int64(time.Microsecond)),
-		Rows: o.Rows, BytesIn: o.BytesIn, BytesOut: o.Bytes, SelfTest: s.selfTest,
+		Rows: o.Rows, BytesIn: o.BytesIn, BytesOut: o.Bytes,
+	}
+	switch r.Protocol {
+	case 'Q', 'F':
+	default:
+		r.Protocol = 'P'
 	}
 	switch {
+	case o.Lost:
+		r.Outcome = OutcomeUnknown
 	case o.Refused:
 		r.Outcome = OutcomeRefused
+	case o.Failed && r.SQLSTATE == queryCanceled:
+		r.Outcome = OutcomeCancelled
 	case o.Failed:
 		r.Outcome = OutcomeError
-	case o.Suspended:
-		r.Outcome = OutcomeSuspended
 	}
 	if o.Failed {
 		s.errors.Add(1)
 	}
-	if s.snap.cfg.Audit.Statements == "all" {
+	if s.snap.cfg.Audit.Statements == "all" && !s.selfTest {
 		s.srv.records.RecordStatement(r)
 	}
 }
+
+// queryCanceled is the SQLSTATE query_canceled.
+var queryCanceled = [5]byte{'5', '7', '0', '1', '4'}
 
 // Malformed takes a message that PostgreSQL answers with an error and survives (wire.Observer).
 func (s *Session) Malformed(v wire.Violation) {

@@ -1,0 +1,54 @@
+package app
+
+import (
+	"github.com/csfproxy/csfproxy/detect"
+	"github.com/csfproxy/csfproxy/detect/sqltext"
+	"github.com/csfproxy/csfproxy/proxy"
+)
+
+// redactedBytes bounds the redacted text of a statement in an event.
+const redactedBytes = 1024
+
+// inspector lets detection decide about statements.
+type inspector struct {
+	engine *detect.Engine
+	count  func(kind, outcome string)
+}
+
+// DenyMask translates statements.deny; the configuration has checked the names.
+func (i inspector) DenyMask(classes []string) uint64 {
+	c, err := sqltext.ParseClasses(classes)
+	if err != nil {
+		return ^uint64(0) // a class that nobody knows denies everything rather than nothing
+	}
+	return uint64(c)
+}
+
+// Inspect decides about one statement.
+func (i inspector) Inspect(in proxy.StatementInput) proxy.Verdict {
+	f := in.Session
+	d := detect.StatementInput{
+		SQL: in.SQL, Protocol: in.Protocol, StandardStrings: in.StandardStrings, FunctionOID: in.FunctionOID, Identity: f.Identity, Risk: f.Risk,
+		User: f.User, Database: f.Database, Client: f.Client, Deny: sqltext.Classes(f.DenyMask), Replication: f.Replication, SelfTest: f.SelfTest,
+	}
+	v := i.engine.Inspect(d)
+	out := proxy.Verdict{
+		Action: proxy.Action(v.Action), Kind: uint8(v.Kind), Flags: uint32(v.Flags), Fingerprint: v.Fingerprint, Commit: v.Commit,
+		Rule: v.RuleID, Reason: v.Reason, Message: v.Message, Hint: v.Hint,
+	}
+	if v.Action == detect.Allow && !v.Flagged && !v.New {
+		return out
+	}
+	class := v.Class
+	if class == "" {
+		class = v.Kind.String()
+	}
+	e := &proxy.StatementEvent{Class: class, Redacted: detect.Redacted(d, redactedBytes), Severity: string(v.Severity)}
+	if v.Action != detect.Allow || v.Flagged {
+		out.Event = e
+	}
+	if v.New {
+		out.FirstSeen = e
+	}
+	return out
+}

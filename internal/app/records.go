@@ -1,0 +1,148 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/proxy"
+	"github.com/csfproxy/csfproxy/reports/api"
+	"github.com/csfproxy/csfproxy/store"
+)
+
+// records is the one way in which events leave the packages that know them: first to the spool, then to
+// whoever looks on. It implements the recorder interfaces of all packages.
+type records struct {
+	spool      *store.Spool
+	statements *store.StatementRecorder
+	log        *slog.Logger
+	stream     *api.Fanout
+	recent     recentEvents
+
+	// looks are called with each event after it has its number; they must not block.
+	looks atomic.Pointer[[]func(csf.Event)]
+
+	lost    atomic.Int64 // events that the spool could not take
+	outage  atomic.Bool  // the loss has been logged
+	written atomic.Int64 // records of accepted and rejected connections, to compare with the listener's counters
+}
+
+// look adds one that sees each event.
+func (r *records) look(f func(csf.Event)) {
+	var list []func(csf.Event)
+	if old := r.looks.Load(); old != nil {
+		list = append(list, *old...)
+	}
+	list = append(list, f)
+	r.looks.Store(&list)
+}
+
+// Record takes an event. When the spool cannot, the event is counted as lost, new sessions are refused (see
+// Available), and the next event that is taken says how many were lost.
+func (r *records) Record(e csf.Event) { _ = r.take(e) }
+
+func (r *records) take(e csf.Event) error {
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	seq, err := r.spool.Append(e)
+	return r.taken(e, seq, err)
+}
+
+// RecordDurable returns when the event is as durable as audit.durability asks.
+func (r *records) RecordDurable(ctx context.Context, e csf.Event) error {
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	seq, err := r.spool.AppendDurable(ctx, e)
+	return r.taken(e, seq, err)
+}
+
+func (r *records) taken(e csf.Event, seq uint64, err error) error {
+	if err != nil {
+		r.lost.Add(1)
+		if r.outage.CompareAndSwap(false, true) {
+			r.log.Error("the spool takes no records", "error", err, "kind", e.Kind)
+		}
+		return err
+	}
+	if r.outage.Load() && r.outage.CompareAndSwap(true, false) {
+		lost := r.lost.Swap(0)
+		r.log.Info("the spool takes records again", "lost", lost)
+		r.Record(csf.Event{Kind: csf.LogBackpressure, Facts: csf.Facts{"lost": lost}})
+	}
+	if e.Kind == csf.ConnAccepted || e.Kind == csf.ConnRejected {
+		r.written.Add(1)
+	}
+	e.Seq, e.Node = seq, r.spool.Node()
+	r.recent.add(e)
+	r.stream.Publish(e)
+	if looks := r.looks.Load(); looks != nil {
+		for _, f := range *looks {
+			f(e)
+		}
+	}
+	return nil
+}
+
+// RecordStatement takes one executed statement into the current block.
+func (r *records) RecordStatement(s proxy.StatementRecord) {
+	r.statements.Record(&store.StatementRecord{
+		Session: s.Session, Statement: s.Fingerprint, Kind: s.Kind, Protocol: s.Protocol, Outcome: store.Outcome(s.Outcome), SQLSTATE: s.SQLSTATE,
+		Start: s.StartUnixUS, Duration: s.DurationUS, Rows: s.Rows, Bytes: s.BytesIn + s.BytesOut,
+	})
+}
+
+// Available says whether a new session's records can be taken.
+func (r *records) Available() bool { return r.spool.Admit() == nil }
+
+// apiRecorder is the form of Record that the API calls.
+type apiRecorder struct{ *records }
+
+func (r apiRecorder) Record(_ context.Context, e csf.Event) error {
+	if err := r.take(e); err != nil {
+		return errors.Join(api.ErrUnavailable, err)
+	}
+	return nil
+}
+
+// recentEvents keeps the newest events in memory, for self-tests and for the node's own view while the store is away.
+type recentEvents struct {
+	mu   sync.Mutex
+	list []csf.Event // a ring once it is full
+	next int
+}
+
+// recentKept bounds the events in memory; at about 1 KiB each, 8 MiB.
+const recentKept = 8192
+
+func (r *recentEvents) add(e csf.Event) {
+	e.Block = nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.list) < recentKept {
+		r.list = append(r.list, e)
+		return
+	}
+	r.list[r.next] = e
+	r.next = (r.next + 1) % recentKept
+}
+
+// since gives the kept events of the kinds (all when none is named) from the time on, oldest first.
+func (r *recentEvents) since(from time.Time, kinds ...csf.Kind) []csf.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []csf.Event
+	for i := range r.list {
+		e := r.list[(r.next+i)%len(r.list)]
+		if !e.Time.Before(from) && (len(kinds) == 0 || slices.Contains(kinds, e.Kind)) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
