@@ -54,27 +54,32 @@ type Verdict struct {
 
 // ControlFacts are the facts of one period about one control.
 type ControlFacts struct {
-	Proof Proof
+	Proof Proof `json:"proof"`
 	// HasSelfTest and NeedsSandbox are what the control table asks for.
-	HasSelfTest, NeedsSandbox bool
-	Freshness                 time.Duration
+	HasSelfTest  bool          `json:"has_self_test"`
+	NeedsSandbox bool          `json:"needs_sandbox"`
+	Freshness    time.Duration `json:"freshness_ns"`
 	// Known is false when the facts could not be read; then nothing is evaluated.
-	Known bool
+	Known bool `json:"known"`
 	// Population, Violations and Excepted count events; LastSeen is the time of the newest of the population.
-	Population, Violations, Excepted int64
-	LastSeen                         time.Time
-	// Tests against the live listener. LastTestFailed and LastTest are about the newest run that gave a
-	// result; Void counts runs that could not tell.
-	TestsRun, TestsFailed, TestsVoid int64
-	LastTest                         time.Time
-	LastTestFailed                   bool
+	Population int64     `json:"population"`
+	Violations int64     `json:"violations"`
+	Excepted   int64     `json:"excepted"`
+	LastSeen   time.Time `json:"last_seen,omitzero"`
+	// Tests against the live listener. LastTest and LastTestFailed are about the newest run that gave a
+	// result; TestsVoid counts the runs that could not tell.
+	TestsRun       int64     `json:"tests_run"`
+	TestsFailed    int64     `json:"tests_failed"`
+	TestsVoid      int64     `json:"tests_void"`
+	LastTest       time.Time `json:"last_test,omitzero"`
+	LastTestFailed bool      `json:"last_test_failed"`
 	// SandboxRuns counts runs against a sandbox with the control off. SandboxPassed is true if the newest
 	// such run passed: then the test cannot fail.
-	SandboxRuns   int64
-	SandboxPassed bool
+	SandboxRuns   int64 `json:"sandbox_runs"`
+	SandboxPassed bool  `json:"sandbox_passed"`
 	// Drills counts completed exercises; LastDrill is the newest.
-	Drills    int64
-	LastDrill time.Time
+	Drills    int64     `json:"drills"`
+	LastDrill time.Time `json:"last_drill,omitzero"`
 }
 
 // EvaluateControl turns facts into a state. The first line that applies decides:

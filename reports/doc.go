@@ -1,0 +1,11 @@
+// Package reports turns the events of a period into one model of CSF 2.0 coverage, and the model into a
+// workbook, a web page or JSON.
+//
+// Collect asks the event store by a small interface and evaluates with the functions of package csf; every
+// rendering shows that one model, so no two of them can differ in a number or a state. Equal models give
+// equal bytes. What could not be read is a gap and never counts as good. Text from the outside is never a
+// formula in the workbook and is escaped in the page; the page loads nothing and runs no script.
+//
+// The package starts no goroutine, reads no clock and writes no file: times come in with the input, bytes go
+// to the caller's writer. It does not keep reports and does not sign them.
+package reports
