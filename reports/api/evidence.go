@@ -50,7 +50,11 @@ func (s *Server) getCoverageRow(ctx context.Context, q *coverageRowQuery) (*stru
 	}
 	detail, ok := Detail(c, controls, id)
 	if !ok {
-		return nil, fmt.Errorf("%w: subcategory %s: CSF 2.0 ids look like PR.DS-02", ErrNotFound, Clean(id))
+		// The catalogue says what became of a withdrawn id.
+		if _, err := csf.Lookup(id); err != nil {
+			return nil, fmt.Errorf("%w: %s", ErrNotFound, Clean(err.Error()))
+		}
+		return nil, fmt.Errorf("%w: the coverage has no row %s", ErrNotFound, Clean(id))
 	}
 	return &struct{ Body CoverageDetail }{detail}, nil
 }
