@@ -160,7 +160,7 @@ func (f ControlFacts) because() string {
 	case ProofDrill:
 		return plural(f.Drills+f.TestsRun-f.TestsVoid, "exercise") + " completed"
 	case ProofCompleteness:
-		return plural(f.Population, "count") + " of the listeners equal the records; self-tests passed: " + fmt.Sprint(f.TestsRun-f.TestsVoid)
+		return plural(f.Population, "comparison") + " of counters and records without a difference, " + plural(f.TestsRun-f.TestsVoid, "self-test") + " passed"
 	}
 	return plural(f.TestsRun-f.TestsVoid, "self-test") + " passed, no violation"
 }

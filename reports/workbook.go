@@ -1,6 +1,7 @@
 package reports
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -57,7 +58,11 @@ func writeWorkbook(m Model, w io.Writer) error {
 	if b.err != nil {
 		return b.err
 	}
-	return b.file.Write(w)
+	var buffer bytes.Buffer
+	if err := b.file.Write(&buffer); err != nil {
+		return err
+	}
+	return writeOrdered(buffer.Bytes(), w)
 }
 
 // book is the workbook while it is written. The first error stays and ends the writing.
