@@ -231,7 +231,8 @@ func (c *Conversation) statementOf(e *entry) Statement {
 
 // Abandon reports every statement that is outstanding as lost and failed, for an upstream that is gone or a session
 // that is ended in the middle. sqlstate is theirs unless the backend's own FATAL came before. It tells whether one of
-// them was a commit, whose outcome is unknown then: those are reported as 08007. The Conversation is over.
+// them was a commit, whose outcome is unknown then: those are reported as 08007. The Conversation
+// is over.
 func (c *Conversation) Abandon(now int64, sqlstate string) (commitUnknown bool) {
 	for c.requests.n > 0 {
 		e := c.requests.at(0)
@@ -255,7 +256,7 @@ func (c *Conversation) Abandon(now int64, sqlstate string) (commitUnknown bool) 
 		}
 		c.next()
 	}
-	c.ended = true
+	c.finished, c.ended = StopViolation, true
 	return commitUnknown
 }
 

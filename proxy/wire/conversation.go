@@ -26,7 +26,8 @@ const (
 	StopTerminate
 	// StopReplace (backend): write what AppendReplacement gives to the client, then scan again from there.
 	StopReplace
-	// StopViolation: the session ends; Violation says how. Forward bytes may still be written.
+	// StopViolation: the session ends; Violation says how. Forward bytes may still be written. After a violation of
+	// the client, ScanBackend goes on for the answers to what came before it; after one of the backend, nothing does.
 	StopViolation
 )
 
@@ -102,8 +103,7 @@ type Conversation struct {
 
 	// Frontend. verdict belongs to the frame at which the last scan stopped.
 	verdict   verdict
-	ended     bool // a violation: nothing more passes, either way
-	finished  bool // Terminate: nothing more of the client passes
+	finished  Stop // StopTerminate or StopViolation: nothing more of the client passes
 	frontBody int  // body bytes of the frame that is passing
 	frontDrop int  // bytes of a substituted frame still to be thrown away
 	binding   bool // frontBody belongs to a Bind that bind checks
@@ -119,6 +119,7 @@ type Conversation struct {
 
 	// Backend. progress is that of the first request in line.
 	state    state
+	ended    bool // a violation of the backend: nothing more passes, either way
 	status   byte
 	backBody int
 	replaced bool // AppendReplacement was called for the ErrorResponse at which the last scan stopped
@@ -334,7 +335,8 @@ func (c *Conversation) AppendReplacement(dst []byte) []byte {
 }
 
 func (c *Conversation) violate(step *Step, v Violation) Step {
-	c.ended = true
+	c.finished = StopViolation
+	c.ended = c.ended || v.Side == Backend
 	c.violation = v
 	step.Stop, step.Violation = StopViolation, &c.violation
 	return *step

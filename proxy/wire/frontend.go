@@ -15,7 +15,7 @@ import (
 //	Q P F              inspect           refuse            refuse
 //	B D E C            request           refuse            refuse
 //	S Sync             request           swallow           refuse
-//	H Flush            pass              swallow           refuse
+//	H Flush            pass              pass              refuse
 //	d CopyData         pass              pass              pass
 //	c CopyDone         mark → ready      mark → ready      mark → ready
 //	f CopyFail         mark → ready      mark → ready      refuse
@@ -39,7 +39,7 @@ var frontendTable = [3][256]frontendAction{
 	copyNone: {'Q': fInspect, 'P': fInspect, 'F': fInspect, 'B': fRequest, 'D': fRequest, 'E': fRequest, 'C': fRequest,
 		'S': fRequest, 'H': fPass, 'd': fPass, 'c': fMark, 'f': fMark, 'X': fEnd, 'p': fRefuse},
 	copyIn: {'Q': fRefuse, 'P': fRefuse, 'F': fRefuse, 'B': fRefuse, 'D': fRefuse, 'E': fRefuse, 'C': fRefuse,
-		'S': fSwallow, 'H': fSwallow, 'd': fPass, 'c': fMark, 'f': fMark, 'X': fEnd, 'p': fRefuse},
+		'S': fSwallow, 'H': fPass, 'd': fPass, 'c': fMark, 'f': fMark, 'X': fEnd, 'p': fRefuse},
 	copyBoth: {'Q': fRefuse, 'P': fRefuse, 'F': fRefuse, 'B': fRefuse, 'D': fRefuse, 'E': fRefuse, 'C': fRefuse,
 		'S': fRefuse, 'H': fRefuse, 'd': fPass, 'c': fMark, 'f': fRefuse, 'X': fEnd, 'p': fRefuse},
 }
@@ -62,9 +62,9 @@ const (
 func (c *Conversation) ScanFrontend(b []byte, now int64) Step {
 	c.frontNow = now
 	switch {
-	case c.ended:
+	case c.finished == StopViolation:
 		return Step{Stop: StopViolation, Violation: &c.violation}
-	case c.finished:
+	case c.finished == StopTerminate:
 		return Step{Stop: StopTerminate}
 	case c.frontDrop > 0:
 		n := min(c.frontDrop, len(b))
@@ -132,7 +132,7 @@ func (c *Conversation) frontendFrame(b []byte) (step Step, forward int) {
 		}
 		return c.violate(&step, frontViolation(csf.ReasonFrameState, typ, 0, message)), 0
 	case fEnd:
-		c.finished = true
+		c.finished = StopTerminate
 		return Step{Stop: StopTerminate}, 0
 	}
 	if len(b) < headerSize {

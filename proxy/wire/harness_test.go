@@ -19,6 +19,7 @@ type relay struct {
 	toServer []byte
 	toClient []byte
 	ended    Stop // StopTerminate or StopViolation
+	deaf     bool // a violation of the backend
 	why      Violation
 	now      int64
 	outcomes []Outcome
@@ -36,8 +37,11 @@ func (r *relay) StatementDone(o *Outcome) { r.outcomes = append(r.outcomes, *o) 
 func (r *relay) Malformed(v Violation)    { r.mal = append(r.mal, v) }
 
 func (r *relay) end(s Step) {
-	r.ended = s.Stop
+	if r.ended == StopNone || !r.deaf {
+		r.ended = s.Stop
+	}
 	if s.Violation != nil {
+		r.deaf = r.deaf || s.Violation.Side == Backend
 		r.why = *s.Violation
 	}
 }
@@ -90,7 +94,7 @@ func (r *relay) client(b []byte) {
 func (r *relay) server(b []byte) {
 	r.back = append(r.back, b...)
 	r.now++
-	for r.ended == StopNone {
+	for !r.deaf {
 		s := r.c.ScanBackend(r.back, r.now)
 		r.check(s, r.back)
 		r.toClient = append(r.toClient, r.back[:s.Forward]...)
@@ -110,7 +114,7 @@ func (r *relay) server(b []byte) {
 		}
 		break
 	}
-	if len(r.front) > 0 {
+	if len(r.front) > 0 && r.ended == StopNone {
 		r.client(nil) // room again
 	}
 }
