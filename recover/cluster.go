@@ -262,14 +262,17 @@ func (c *cluster) route(member string) error {
 	return c.up.SetPrimary(member, s.Term)
 }
 
-// withdraw stops routing at the present term. The member that holds the term may come back under it.
+// withdraw stops routing at the present term, and says so once. The member that holds the term may come back under it.
 func (c *cluster) withdraw(why string) error {
 	c.mu.Lock()
 	c.fault = why
 	c.mu.Unlock()
-	if c.up.State().Primary == "" {
+	was := c.up.State().Primary
+	if was == "" {
 		return nil
 	}
+	c.engine.log.Warn("routing withdrawn", "cluster", c.name, "member", was, "why", why)
+	c.engine.record(csf.Event{Kind: csf.UpstreamFailed, Reason: csf.ReasonUpstreamNoPrimary, Cluster: c.name, Upstream: was, Facts: csf.Facts{"detail": why}})
 	return c.up.Fence(c.up.Term())
 }
 

@@ -123,16 +123,16 @@ func query(ctx context.Context, conn *pgconn.PgConn, sql string) ([][]string, er
 	return rows, nil
 }
 
-// observeSQL reads everything in one round trip. Without pg_monitor the columns of pg_stat_wal_receiver are NULL. The
-// functions of the control file are open to everyone unless the administrator has revoked them; see observe.
+// observeSQL reads everything in one round trip. Without pg_monitor the columns of pg_stat_wal_receiver are NULL but for
+// the pid, and a receiver that has not reached its sender shows none at all. The functions of the control file are open to everyone unless the administrator has revoked them; see observe.
 const (
 	observeSQL = `select pg_is_in_recovery(),
  case when pg_is_in_recovery() then null else pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') end,
  pg_wal_lsn_diff(pg_last_wal_receive_lsn(), '0/0'),
  pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0'),
  current_setting('server_version_num'),
- (select pid is not null from pg_stat_wal_receiver),
- (select coalesce(host(inet(sender_host)), sender_host) || ':' || sender_port from pg_stat_wal_receiver),
+ (select pid is not null and coalesce(status, '') not in ('stopping', 'stopped') from pg_stat_wal_receiver),
+ (select sender_host || ':' || sender_port from pg_stat_wal_receiver),
  (select received_tli from pg_stat_wal_receiver),
  case when pg_is_in_recovery() then null
   else ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint end`
