@@ -77,6 +77,7 @@ func TestSaslprep(t *testing.T) {
 		{"zero width space is a space", "a\u200bb", "a b"},
 		{"invalid UTF-8 stays", "a\xffb", "a\xffb"},
 		{"prohibited stays", "a\ue000b", "a\ue000b"},
+		{"prohibited before normalisation stays", "a\u0340b", "a\u0340b"},
 		{"unassigned stays", "a\u0221b", "a\u0221b"},
 		{"mixed direction stays", "\u0627a", "\u0627a"},
 		{"nothing left stays", "\u00ad", "\u00ad"},
