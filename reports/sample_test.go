@@ -69,7 +69,7 @@ func goodEvents() *stream {
 	s.add(csf.FailoverSwitched, "", csf.Facts{"from": "db1:5432", "to": "db2:5432", "term": 2, "ms": 2410, "confirm_ms": 900, "fence_ms": 110, "promote_ms": 1100, "verify_ms": 300},
 		func(e *csf.Event) { e.Cluster = "orders" })
 	s.add(csf.CapacitySample, "", csf.Facts{"sessions": 40, "limit": 5000})
-	s.add(csf.InventoryFirstSeen, "", csf.Facts{"type": "server", "key": "db1:5432"})
+	s.add(csf.InventoryFirstSeen, "", csf.Facts{"what": "server", "key": "db1:5432"})
 	for _, k := range csf.Controls() {
 		if k.SelfTest == "" || k.SelfTest == "bypass-probe" {
 			continue
