@@ -36,18 +36,6 @@ func specialRange(a netip.Addr) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-// clientNetwork is one permitted client network. mapped: it was written as a part of ::ffff:0:0/96 and
-// permits addresses asserted in that form; network is then its IPv4 part.
-type clientNetwork struct {
-	network netip.Prefix
-	mapped  bool
-}
-
-func newClientNetwork(p netip.Prefix) (clientNetwork, bool) {
-	n, mapped, ok := unmapPrefix(p)
-	return clientNetwork{n, mapped}, ok
-}
-
 // unmapPrefix gives p in canonical form, a part of ::ffff:0:0/96 as IPv4. A network that reaches beyond
 // that range stays IPv6.
 func unmapPrefix(p netip.Prefix) (n netip.Prefix, mapped, ok bool) {
@@ -72,12 +60,13 @@ func (s *Source) Permits(addr netip.Addr) (bool, string) {
 	mapped := addr.Is4In6()
 	use, isSpecial := specialRange(plain)
 	inside := false
-	for _, c := range s.clients {
-		if c.mapped != mapped || !c.network.Contains(plain) {
+	for _, p := range s.ClientNetworks {
+		network, written, ok := unmapPrefix(p)
+		if !ok || written != mapped || !network.Contains(plain) {
 			continue
 		}
 		inside = true
-		if !isSpecial || use.Bits() <= c.network.Bits() && use.Contains(c.network.Addr()) {
+		if !isSpecial || use.Bits() <= network.Bits() && use.Contains(network.Addr()) {
 			return true, ""
 		}
 	}

@@ -28,8 +28,6 @@ type Source struct {
 	ClientNetworks []netip.Prefix
 	// HMACKey, at least MinKey bytes, makes a signature necessary (see Sign); nil for none.
 	HMACKey []byte
-
-	clients []clientNetwork
 }
 
 // Register is the set of registered sources. It is read-only and safe for concurrent use.
@@ -77,14 +75,10 @@ func NewRegister(sources []Source) (*Register, error) {
 		if len(s.Networks) == 0 {
 			fail("networks are missing: an empty list trusts nobody")
 		}
-		s.clients = make([]clientNetwork, 0, len(s.ClientNetworks))
 		for _, p := range s.ClientNetworks {
-			c, ok := newClientNetwork(p)
-			if !ok {
+			if !p.IsValid() {
 				fail("client network %v is not a network", p)
-				continue
 			}
-			s.clients = append(s.clients, c)
 		}
 		source := &s
 		for _, p := range s.Networks {
