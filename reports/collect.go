@@ -39,7 +39,7 @@ func Collect(ctx context.Context, facts Facts, in Input) (Model, error) {
 	if !in.Period.From.Before(in.Period.To) {
 		return Model{}, fmt.Errorf("report: the period from %s to %s is empty", stamp(in.Period.From), stamp(in.Period.To))
 	}
-	c := &collector{ctx: ctx, facts: facts, in: in, period: Period{in.Period.From.UTC(), in.Period.To.UTC()}}
+	c := &collector{ctx: ctx, facts: facts, in: in, period: Period{in.Period.From.UTC(), in.Period.To.UTC()}, answers: map[string]Evidence{}}
 	c.now = c.period.To
 	if in.Now.Before(c.now) {
 		c.now = in.Now.UTC()
@@ -85,6 +85,7 @@ type collector struct {
 	mapping *csf.Mapping
 	model   Model
 	runs    map[string][]csf.Event // of each self-test, newest first
+	answers map[string]Evidence    // of each query that was asked
 }
 
 func (c *collector) gap(typ, subject, text string) {

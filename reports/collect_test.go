@@ -2,7 +2,10 @@ package reports
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -304,6 +307,33 @@ func TestEvidenceHash(t *testing.T) {
 	}
 }
 
+// counting counts the questions that are put to a store.
+type counting struct {
+	EventSlice
+	asked map[string]int
+}
+
+func (c counting) Count(ctx context.Context, anyOf []csf.Filter, p Period) (Count, error) {
+	c.asked[csf.Filter.String(anyOf[0])+strings.Repeat("+", len(anyOf))]++
+	return c.EventSlice.Count(ctx, anyOf, p)
+}
+
+func TestEqualQueriesAreAskedOnce(t *testing.T) {
+	c := counting{goodEvents().events, map[string]int{}}
+	m := collect(t, c)
+	query := csf.Of(csf.SessionBound).String()
+	using := 0
+	for _, e := range m.Evidence {
+		if e.Query == query {
+			using++
+		}
+	}
+	// Once as evidence and once as activity of the period.
+	if n := c.asked[query+"+"]; n != 2 || using < 4 {
+		t.Errorf("%q was asked %d times for %d lines of evidence", query, n, using)
+	}
+}
+
 func TestOfficialTexts(t *testing.T) {
 	m := collect(t, EventSlice(nil))
 	if got, want := rowState(t, m, "PR.DS-02").Outcome, mustLookup(t, "PR.DS-02").Summary; got != want {
@@ -311,6 +341,30 @@ func TestOfficialTexts(t *testing.T) {
 	}
 	if !slices.ContainsFunc(m.Method, func(n Note) bool { return strings.Contains(n.Text, "own words") }) {
 		t.Error("the method does not say whose words the outcomes are")
+	}
+
+	var controls []map[string]any
+	for _, s := range csf.Subcategories() {
+		controls = append(controls, map[string]any{"id": s.ID, "parts": []any{map[string]any{"name": "statement", "prose": "official " + s.ID}}})
+	}
+	b, err := json.Marshal(map[string]any{"catalog": map[string]any{"metadata": map[string]any{"title": "Framework", "version": "1.0.0"}, "groups": []any{map[string]any{"controls": controls}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "catalog.json")
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	catalog, err := csf.LoadCatalog(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m = collect(t, EventSlice(nil), func(in *Input) { in.Catalog = catalog })
+	if got := rowState(t, m, "PR.DS-02").Outcome; got != "official PR.DS-02" {
+		t.Errorf("outcome %q with a catalog", got)
+	}
+	if m.Cover.Catalog != "Framework 1.0.0" || m.Cover.CatalogSHA256 != catalog.SHA256 {
+		t.Errorf("cover names catalog %q %q", m.Cover.Catalog, m.Cover.CatalogSHA256)
 	}
 }
 
