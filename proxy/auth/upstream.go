@@ -1,12 +1,11 @@
 package auth
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
-	"slices"
 
 	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/proxy/wire"
 )
 
 // Asked is what the StartupMessage to the upstream asked for; the upstream may negotiate nothing else.
@@ -55,16 +54,16 @@ func (u *upstreamSide) next() (code uint32, data []byte, err error) {
 		case 'E':
 			return 0, nil, u.refused(body)
 		case 'N':
-			if _, defect := parseFields(body); defect != "" {
-				return 0, nil, badServer("NoticeResponse: " + defect)
+			if _, violation := wire.ParseErrorResponse(body); violation != nil {
+				return 0, nil, badServer(violation.Error())
 			}
 		case 'v':
 			if u.begun || u.negotiated != nil {
 				return 0, nil, badServer("NegotiateProtocolVersion out of order")
 			}
-			n, defect := parseNegotiation(body, u.asked)
-			if defect != "" {
-				return 0, nil, badServer("NegotiateProtocolVersion: " + defect)
+			n, err := parseNegotiation(body, u.asked)
+			if err != nil {
+				return 0, nil, badServer(err.Error())
 			}
 			u.negotiated = n
 		default:
@@ -86,52 +85,30 @@ func (u *upstreamSide) ok() error {
 	return nil
 }
 
-// parseNegotiation reads NegotiateProtocolVersion. The count of options sizes nothing.
-func parseNegotiation(body []byte, asked Asked) (*Negotiation, string) {
-	if len(body) < 8 {
-		return nil, "too short"
+// parseNegotiation reads NegotiateProtocolVersion against what was asked for.
+func parseNegotiation(body []byte, asked Asked) (*Negotiation, error) {
+	sent := make([]wire.Parameter, len(asked.Options))
+	for i, name := range asked.Options {
+		sent[i].Name = name
 	}
-	version, count := binary.BigEndian.Uint32(body), binary.BigEndian.Uint32(body[4:])
-	body = body[8:]
-	if version>>16 != 3 || uint16(version) > asked.Minor {
-		return nil, fmt.Sprintf("version %d.%d was not asked for", version>>16, uint16(version))
+	version, options, violation := wire.ParseNegotiateProtocolVersion(body, wire.Version30|uint32(asked.Minor), sent)
+	if violation != nil {
+		return nil, violation
 	}
-	n := &Negotiation{Minor: uint16(version)}
-	for range count {
-		end := bytes.IndexByte(body, 0)
-		if end < 0 {
-			return nil, "fewer options than announced"
-		}
-		name := string(body[:end])
-		if !slices.Contains(asked.Options, name) || slices.Contains(n.Options, name) {
-			return nil, "an option that was not asked for"
-		}
-		n.Options = append(n.Options, name)
-		body = body[end+1:]
-	}
-	if len(body) != 0 {
-		return nil, "data behind the options"
-	}
-	if n.Minor == asked.Minor && len(n.Options) == 0 {
-		return nil, "nothing is negotiated"
-	}
-	return n, ""
+	return &Negotiation{Minor: uint16(version), Options: options}, nil
 }
 
 // refused turns the upstream's ErrorResponse into an Error. Its text stays in the event: to the client it
 // would tell host names, rules and addresses of what stands behind the proxy.
 func (u *upstreamSide) refused(body []byte) error {
-	fields, defect := parseFields(body)
-	if defect == "" && !validSQLSTATE(fields['C']) {
-		defect = "no SQLSTATE"
-	}
-	if defect != "" {
+	fields, violation := wire.ParseErrorResponse(body)
+	sqlstate := string(fields.SQLSTATE)
+	if violation != nil || !validSQLSTATE(sqlstate) {
 		i := csf.ReasonUpstreamLost.Info()
 		return &Error{Reason: csf.ReasonUpstreamLost, SQLSTATE: orElse(i.SQLSTATE, "08006"), Message: orElse(i.Message, "connection failure"),
-			Detail: "ErrorResponse of the upstream: " + defect, Side: "upstream"}
+			Detail: "the upstream's ErrorResponse is malformed or has no SQLSTATE", Side: "upstream"}
 	}
-	sqlstate := fields['C']
-	e := &Error{Reason: csf.ReasonAuthUpstream, Detail: "the upstream answered " + sqlstate + ": " + printable(fields['M'], 256), Side: "upstream"}
+	e := &Error{Reason: csf.ReasonAuthUpstream, Detail: "the upstream answered " + sqlstate + ": " + printable(string(fields.Message), 256), Side: "upstream"}
 	if sqlstate == "57P03" {
 		e.Reason = csf.ReasonUpstreamDown
 	}
@@ -159,31 +136,6 @@ func ForClient(sqlstate string) (code, text string) {
 		return sqlstate, "the database system is not accepting connections"
 	default:
 		return "08006", "connection failure"
-	}
-}
-
-// parseFields reads the body of ErrorResponse and NoticeResponse: fields of a type byte and a terminated
-// string, then one terminator. It gives the defect, "" for none. A repeated field keeps its first value.
-func parseFields(body []byte) (map[byte]string, string) {
-	fields := make(map[byte]string)
-	for {
-		if len(body) == 0 {
-			return nil, "not terminated"
-		}
-		if body[0] == 0 {
-			if len(body) != 1 {
-				return nil, "data behind the terminator"
-			}
-			return fields, ""
-		}
-		end := bytes.IndexByte(body[1:], 0)
-		if end < 0 {
-			return nil, "a field is not terminated"
-		}
-		if _, repeated := fields[body[0]]; !repeated {
-			fields[body[0]] = string(body[1 : 1+end])
-		}
-		body = body[end+2:]
 	}
 }
 
