@@ -1,0 +1,125 @@
+package store
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// DBOptions tunes the event store.
+type DBOptions struct {
+	// Retention is how long events are kept, in whole days of UTC; 0 keeps them for ever.
+	Retention time.Duration
+	// MaxConns bounds the connections; 0 means 8.
+	MaxConns int32
+	Logger   *slog.Logger
+	// Now defaults to the system's clock.
+	Now func() time.Time
+}
+
+// DB is the event store. Its methods may be called from several goroutines. While the server is away they give errors;
+// when it is back they work again.
+type DB struct {
+	opts DBOptions
+	pool *pgxpool.Pool
+
+	mu         sync.Mutex
+	partitions map[string]bool // days that are known to have their partition
+}
+
+// Open prepares the event store of a PostgreSQL connection string. It does not connect: a store that is down at the
+// start is no reason not to start. Migrate, which an Ingester calls, makes the schema.
+func Open(ctx context.Context, url string, opts DBOptions) (*DB, error) {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.MaxConns <= 0 {
+		opts.MaxConns = 8
+	}
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("event store: not a PostgreSQL connection string: %w", err)
+	}
+	cfg.MaxConns = opts.MaxConns
+	cfg.ConnConfig.ConnectTimeout = 10 * time.Second
+	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
+		cfg.ConnConfig.RuntimeParams["application_name"] = "csfproxy"
+	}
+	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("event store: %w", err)
+	}
+	return &DB{opts: opts, pool: pool, partitions: map[string]bool{}}, nil
+}
+
+// Close closes the connections.
+func (d *DB) Close() { d.pool.Close() }
+
+// Ping says whether the server answers and has the schema.
+func (d *DB) Ping(ctx context.Context) error {
+	var ok bool
+	if err := d.pool.QueryRow(ctx, "select to_regclass('csfproxy.events') is not null").Scan(&ok); err != nil {
+		return fmt.Errorf("event store: %w", err)
+	}
+	if !ok {
+		return errors.New("event store: it has no schema yet")
+	}
+	return nil
+}
+
+// Migrate brings the schema csfproxy to the version of this program. Several nodes may do so at the same time. A
+// schema that a later version made is an error.
+func (d *DB) Migrate(ctx context.Context) (err error) {
+	db := stdlib.OpenDBFromPool(d.pool)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	// The version table lives in the schema; an existing one must not need the right to create schemas.
+	_, err = d.pool.Exec(ctx, `do $$ begin
+		if to_regnamespace('csfproxy') is null then
+			perform pg_advisory_xact_lock(hashtext('csfproxy'), 0);
+			create schema if not exists csfproxy;
+		end if; end $$`)
+	if err != nil {
+		return fmt.Errorf("event store: schema: %w", err)
+	}
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return fmt.Errorf("event store: %w", err)
+	}
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return fmt.Errorf("event store: %w", err)
+	}
+	p, err := goose.NewProvider(goose.DialectPostgres, db, files, goose.WithTableName("csfproxy.schema_version"),
+		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return fmt.Errorf("event store: migrations: %w", err)
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("event store: migrations: %w", err)
+	}
+	have, want, err := p.GetVersions(ctx)
+	if err != nil {
+		return fmt.Errorf("event store: migrations: %w", err)
+	}
+	if have > want {
+		return fmt.Errorf("event store: its schema has version %d, this program knows %d: run the newer program", have, want)
+	}
+	return nil
+}

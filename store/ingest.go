@@ -1,0 +1,324 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/csfproxy/csfproxy/csf"
+)
+
+// IngesterOptions tunes an Ingester; the zero value is good.
+type IngesterOptions struct {
+	// BatchEvents and BatchBytes bound one transaction; 0 means 5,000 events and 8 MiB.
+	BatchEvents int
+	BatchBytes  int
+	// RetryMin and RetryMax bound the pause between attempts while the store is away, doubled each time; 0 means
+	// 100 ms and 5 s.
+	RetryMin, RetryMax time.Duration
+	// IdleCheck is how often the store is asked whether it is there while nothing is to be stored; 0 means 5 s.
+	IdleCheck time.Duration
+	Logger    *slog.Logger
+	// Now defaults to the system's clock.
+	Now func() time.Time
+}
+
+// IngestState says how far the event store is behind the spool.
+type IngestState struct {
+	// StoredSeq is the last number that the store has, Behind how many durable events it does not have.
+	StoredSeq, Behind uint64
+	// Connected is false before the first contact and while the store is away. Since says since when that is so.
+	Connected bool
+	Since     time.Time
+	// Err is why the store is away, nil when it is not.
+	Err error
+	// Batches and Events count what this run stored.
+	Batches, Events uint64
+}
+
+// maintainEvery is how often partitions are made ahead and old ones dropped.
+const maintainEvery = time.Hour
+
+// Ingester moves events from a spool to the event store.
+type Ingester struct {
+	db    *DB
+	spool *Spool
+	opts  IngesterOptions
+
+	mu      sync.Mutex
+	state   IngestState
+	changed chan struct{} // closed and replaced when state changes
+
+	// These belong to Run.
+	announced bool // log.sink_failed of this outage is in the spool
+	downSince time.Time
+}
+
+// NewIngester gives an ingester; Run does the work.
+func NewIngester(db *DB, spool *Spool, opts IngesterOptions) *Ingester {
+	if opts.BatchEvents <= 0 {
+		opts.BatchEvents = 5000
+	}
+	if opts.BatchBytes <= 0 {
+		opts.BatchBytes = 8 << 20
+	}
+	if opts.RetryMin <= 0 {
+		opts.RetryMin = 100 * time.Millisecond
+	}
+	if opts.RetryMax <= 0 {
+		opts.RetryMax = 5 * time.Second
+	}
+	if opts.IdleCheck <= 0 {
+		opts.IdleCheck = 5 * time.Second
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	return &Ingester{db: db, spool: spool, opts: opts, changed: make(chan struct{}), state: IngestState{Since: opts.Now()}}
+}
+
+// Run stores events until ctx ends, which is no error. A store that is away is tried again for as long as it takes; an
+// outage is one log.sink_failed and one log.sink_restored event. The error is the spool's: a damaged file, or an event
+// that does not decode.
+func (i *Ingester) Run(ctx context.Context) error {
+	pause := i.opts.RetryMin
+	for {
+		stored, err := i.connectAndPump(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if spoolFault(err) {
+			i.setState(func(s *IngestState) { s.Connected, s.Err, s.Since = false, err, i.opts.Now() })
+			return err
+		}
+		i.outage(err)
+		if stored {
+			pause = i.opts.RetryMin
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		}
+		pause = min(2*pause, i.opts.RetryMax)
+	}
+}
+
+// spoolFault says whether trying again is of no use.
+func spoolFault(err error) bool {
+	_, corrupt := errors.AsType[*CorruptError](err)
+	return corrupt || errors.Is(err, errPayload) || errors.Is(err, ErrGone) || errors.Is(err, ErrFailed) || errors.Is(err, ErrClosed)
+}
+
+// connectAndPump works until the store or the spool fails; stored says whether the store took anything before.
+func (i *Ingester) connectAndPump(ctx context.Context) (stored bool, err error) {
+	if err := i.db.Migrate(ctx); err != nil {
+		return false, err
+	}
+	last, err := i.db.StoredSeq(ctx, i.spool.Node(), i.spool.Log())
+	if err != nil {
+		return false, err
+	}
+	if last > i.spool.Stats().LastSeq {
+		return false, fmt.Errorf("%w: the event store has %d records of log %s, the spool ends at %d: the spool's directory was put back to an earlier state; move it away to start a new log",
+			ErrGone, last, i.spool.Log(), i.spool.Stats().LastSeq)
+	}
+	if err := i.spool.MarkStored(last); err != nil {
+		return false, err
+	}
+	// Records that the store never had and the spool no longer has are a gap, which storing the next ones finds.
+	reader := i.spool.NewReader(max(last+1, i.spool.oldest()))
+	defer reader.Close()
+	var maintained time.Time
+	for {
+		if now := i.opts.Now(); now.Sub(maintained) >= maintainEvery {
+			if _, err := i.db.Maintain(ctx); sqlState(err) == "55P03" { // lock_not_available: a long query reads a day that is due
+				i.opts.Logger.Warn("a day that is past its retention is in use; it is dropped later", "error", err)
+			} else if err != nil {
+				return stored, err
+			}
+			maintained = now
+		}
+		i.restored(last)
+		batch, err := i.nextBatch(ctx, reader)
+		if err != nil {
+			return stored, err
+		}
+		if len(batch) == 0 {
+			if err := i.db.Ping(ctx); err != nil {
+				return stored, err
+			}
+			continue
+		}
+		res, err := i.db.storeBatch(ctx, i.spool.Node(), i.spool.Log(), batch)
+		if err != nil {
+			return stored, err
+		}
+		stored, last = true, res.last
+		i.setState(func(s *IngestState) {
+			s.StoredSeq, s.Batches, s.Events = last, s.Batches+1, s.Events+uint64(res.stored)
+		})
+		if res.gap != nil {
+			i.report(csf.Event{Kind: csf.LogGapDetected, Facts: csf.Facts{"gap_node": i.spool.Node(), "from": res.gap.from, "to": res.gap.to, "detail": res.gap.detail}})
+		}
+		if err := i.spool.MarkStored(last); err != nil {
+			return stored, err
+		}
+	}
+}
+
+// nextBatch waits for a record and takes it and what follows; empty when nothing came within IdleCheck.
+func (i *Ingester) nextBatch(ctx context.Context, r *Reader) ([]Record, error) {
+	wctx, cancel := context.WithTimeout(ctx, i.opts.IdleCheck)
+	defer cancel()
+	if err := r.Wait(wctx); err != nil {
+		if wctx.Err() != nil && ctx.Err() == nil {
+			return nil, nil
+		}
+		if !errors.Is(err, ErrFull) {
+			return nil, err
+		}
+		// A disk without room takes no new records; the old ones can be stored, which makes room.
+		if !sleepContext(ctx, noSpaceRetry) {
+			return nil, ctx.Err()
+		}
+		return nil, nil
+	}
+	var batch []Record
+	for bytes := 0; len(batch) < i.opts.BatchEvents && bytes < i.opts.BatchBytes; {
+		rec, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		batch = append(batch, rec)
+		bytes += len(rec.Payload)
+	}
+	return batch, nil
+}
+
+func sleepContext(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// outage notes that the store is away, by one event for as long as it lasts.
+func (i *Ingester) outage(err error) {
+	if i.downSince.IsZero() {
+		i.downSince = i.opts.Now()
+		i.opts.Logger.Warn("the event store is away; events stay in the spool", "error", err)
+	}
+	since := i.downSince
+	i.setState(func(s *IngestState) {
+		if s.Connected || s.Err == nil {
+			s.Since = since
+		}
+		s.Connected, s.Err = false, err
+	})
+	if !i.announced {
+		i.announced = i.report(csf.Event{Kind: csf.LogSinkFailed, Time: since, Facts: csf.Facts{"sink": "store", "detail": faultText(err)}})
+	}
+}
+
+// restored notes that the store answers.
+func (i *Ingester) restored(last uint64) {
+	i.setState(func(s *IngestState) {
+		if !s.Connected {
+			s.Connected, s.Err, s.Since = true, nil, i.opts.Now()
+		}
+		s.StoredSeq = max(s.StoredSeq, last)
+	})
+	if i.downSince.IsZero() {
+		return
+	}
+	down := i.opts.Now().Sub(i.downSince)
+	behind := i.spool.Stats().SyncedSeq - last
+	i.opts.Logger.Info("the event store is back", "down", down, "behind", behind)
+	// The spool was too full for the beginning: the end says that there was one.
+	i.report(csf.Event{Kind: csf.LogSinkRestored, Facts: csf.Facts{"sink": "store", "behind": behind, "down_ms": down.Milliseconds()}})
+	i.downSince, i.announced = time.Time{}, false
+}
+
+// report appends an event about the log itself and says whether the spool took it.
+func (i *Ingester) report(e csf.Event) bool {
+	if _, err := i.spool.Append(e); err != nil {
+		i.opts.Logger.Warn("an event about the log was not recorded", "kind", e.Kind, "error", err)
+		return false
+	}
+	return true
+}
+
+// faultText says what failed without the text of a statement or a value.
+func faultText(err error) string {
+	if state := sqlState(err); state != "" {
+		return "SQLSTATE " + state
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "timeout"
+	}
+	return "not reachable"
+}
+
+func (i *Ingester) setState(change func(*IngestState)) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	change(&i.state)
+	close(i.changed)
+	i.changed = make(chan struct{})
+}
+
+// State gives the state of this moment.
+func (i *Ingester) State() IngestState {
+	i.mu.Lock()
+	st := i.state
+	i.mu.Unlock()
+	if synced := i.spool.Stats().SyncedSeq; synced > st.StoredSeq {
+		st.Behind = synced - st.StoredSeq
+	}
+	return st
+}
+
+// Drain waits until the event store has everything that was appended before the call. Run must be running.
+func (i *Ingester) Drain(ctx context.Context) error {
+	want := i.spool.Stats().LastSeq
+	for {
+		i.mu.Lock()
+		have, ch := i.state.StoredSeq, i.changed
+		i.mu.Unlock()
+		if have >= want {
+			return nil
+		}
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return fmt.Errorf("event store: %d of %d events are stored: %w", have, want, ctx.Err())
+		}
+	}
+}
+
+// StoredSeq gives the last number of a log that is stored, 0 when none is.
+func (d *DB) StoredSeq(ctx context.Context, node, log string) (uint64, error) {
+	var last int64
+	err := d.pool.QueryRow(ctx, "select coalesce(max(last_seq), 0) from csfproxy.logs where node = $1 and log = $2", node, log).Scan(&last)
+	if err != nil {
+		return 0, fmt.Errorf("event store: %w", err)
+	}
+	return uint64(last), nil
+}
