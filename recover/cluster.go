@@ -28,8 +28,8 @@ type cluster struct {
 	failures  int
 	maxLag    int64
 	up        *upstream.Cluster
-	pg        *postgres
 	srv       servers
+	watch     watcher
 	patroni   *patroni // nil for other managers
 	termFile  string
 	wake      chan struct{} // holds one token: something was observed
@@ -53,11 +53,9 @@ func newCluster(e *Engine, t Target) (*cluster, error) {
 	f := t.Config.Failover
 	c := &cluster{
 		engine: e, name: t.Config.Name, cfg: f, manager: f.Manager, automatic: f.Manager == managerBuiltin,
-		interval: f.Interval.D(), failures: f.Failures, maxLag: int64(f.MaxLag), up: t.Upstream,
-		pg: newPostgres(f, t.Upstream, e.clock), wake: make(chan struct{}, 1), obs: map[string]Observation{},
+		interval: f.Interval.D(), failures: f.Failures, maxLag: int64(f.MaxLag), up: t.Upstream, wake: make(chan struct{}, 1), obs: map[string]Observation{},
 		termFile: filepath.Join(e.dir, "term-"+fileName(t.Config.Name)+".json"),
 	}
-	c.srv = c.pg
 	if c.manager == "" {
 		c.manager = managerBuiltin
 		c.automatic = true
@@ -74,6 +72,8 @@ func newCluster(e *Engine, t Target) (*cluster, error) {
 	if c.maxLag <= 0 {
 		c.maxLag = defaultMaxLag
 	}
+	pg := newPostgres(f, t.Upstream, c.interval, e.clock)
+	c.srv, c.watch = pg, pg
 	switch c.manager {
 	case managerBuiltin, managerNone:
 	case managerPatroni:
@@ -131,8 +131,7 @@ func fileName(s string) string {
 func (c *cluster) serve(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, m := range c.up.Members() {
-		p := &prober{pg: c.pg, member: m, interval: c.interval}
-		wg.Go(func() { p.run(ctx, c.observed) })
+		wg.Go(func() { c.watch.Watch(ctx, m, c.observed) })
 	}
 	if c.patroni != nil {
 		wg.Go(func() { c.watchPatroni(ctx) })

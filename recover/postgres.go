@@ -37,11 +37,12 @@ type postgres struct {
 	user     string
 	password string
 	database string
+	interval time.Duration // between checks
 	clock    func() time.Time
 }
 
-func newPostgres(cfg config.Failover, up *upstream.Cluster, clock func() time.Time) *postgres {
-	p := &postgres{up: up, user: cfg.User, password: cfg.Password.Value, database: cfg.Database, clock: clock}
+func newPostgres(cfg config.Failover, up *upstream.Cluster, interval time.Duration, clock func() time.Time) *postgres {
+	p := &postgres{up: up, user: cfg.User, password: cfg.Password.Value, database: cfg.Database, interval: interval, clock: clock}
 	if p.database == "" {
 		p.database = defaultDatabase
 	}

@@ -99,7 +99,7 @@ func (p *pair) routed(addr string) func() bool {
 // What the health user reads, with the grants that the documentation asks for and without them.
 func TestObserve(t *testing.T) {
 	p := newPair(t)
-	full := newPostgres(p.target.Config.Failover, p.target.Upstream, time.Now)
+	full := newPostgres(p.target.Config.Failover, p.target.Upstream, defaultInterval, time.Now)
 	pr, sb := full.Observe(t.Context(), p.primary.Addr()), full.Observe(t.Context(), p.standby.Addr())
 	if !pr.OK || pr.Role != RolePrimary || pr.Timeline != 1 || pr.Written == 0 || pr.SystemID == 0 || pr.Version < 100000 {
 		t.Errorf("primary: %+v", pr)
@@ -113,7 +113,7 @@ func TestObserve(t *testing.T) {
 	})
 	cfg := p.target.Config.Failover
 	cfg.User, cfg.Password.Value = "weak", "weak-secret"
-	weak := newPostgres(cfg, p.target.Upstream, time.Now)
+	weak := newPostgres(cfg, p.target.Upstream, defaultInterval, time.Now)
 	for _, m := range []string{p.primary.Addr(), p.standby.Addr()} {
 		o := weak.Observe(t.Context(), m)
 		if !o.OK || o.Role == RoleUnknown || o.SystemID != 0 || !o.Streaming && o.Role == RoleStandby {
@@ -124,7 +124,7 @@ func TestObserve(t *testing.T) {
 		t.Errorf("promotion without the grant: %v", err)
 	}
 	cfg.Password.Value = "wrong"
-	if o := newPostgres(cfg, p.target.Upstream, time.Now).Observe(t.Context(), p.primary.Addr()); o.OK || o.Fault != "SQLSTATE 28P01" {
+	if o := newPostgres(cfg, p.target.Upstream, defaultInterval, time.Now).Observe(t.Context(), p.primary.Addr()); o.OK || o.Fault != "SQLSTATE 28P01" {
 		t.Errorf("with a wrong password: %+v", o)
 	}
 	if err := full.WriteProbe(t.Context(), p.standby.Addr()); err == nil {

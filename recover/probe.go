@@ -17,6 +17,11 @@ const (
 	minTimeout = 250 * time.Millisecond
 )
 
+// Watch checks a member until the context ends.
+func (p *postgres) Watch(ctx context.Context, member string, report func(Observation)) {
+	(&prober{pg: p, member: member, interval: p.interval}).run(ctx, report)
+}
+
 // prober checks one member, over one connection that is kept.
 type prober struct {
 	pg       *postgres

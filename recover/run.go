@@ -103,3 +103,8 @@ type servers interface {
 	// Terminate ends the client sessions that the health user may end, and counts them.
 	Terminate(ctx context.Context, member string) (int, error)
 }
+
+// watcher checks one member until the context ends and reports every outcome.
+type watcher interface {
+	Watch(ctx context.Context, member string, report func(Observation))
+}
