@@ -1,12 +1,11 @@
 package config
 
 import (
-	"encoding/base64"
-	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/csfproxy/csfproxy/proxy/auth"
 )
 
 // SelfTestUser is the prefix of the users that self-tests of the controls log in as; the register cannot hold it.
@@ -144,41 +143,10 @@ func (a *Auth) verifier(c *checker, key string, cluster *Cluster) {
 			c.fail(key, fmt.Sprintf("cluster %q has no query_user to read verifiers with", cluster.Name), "set clusters[].query_user, or give the verifier itself")
 		}
 	default:
-		iterations, err := parseVerifier(v)
-		if err != nil {
-			c.fail(key, err.Error(), "copy rolpassword of the role from pg_authid: SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>")
-		} else if iterations < 4096 {
-			c.note(key, "the verifier has fewer than the 4096 iterations of RFC 7677")
+		if _, err := auth.ParseVerifier(v); err != nil { // its text quotes nothing of the verifier
+			c.fail(key, strings.TrimPrefix(err.Error(), "auth: "), "copy rolpassword of the role from pg_authid: SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>")
 		}
 	}
-}
-
-// parseVerifier checks a verifier as PostgreSQL stores it. The error quotes none of it.
-func parseVerifier(v string) (iterations int, err error) {
-	bad := errors.New("not a SCRAM-SHA-256 verifier")
-	rest, ok := strings.CutPrefix(v, "SCRAM-SHA-256$")
-	if !ok {
-		return 0, bad
-	}
-	params, keys, ok := strings.Cut(rest, "$")
-	count, salt, ok2 := strings.Cut(params, ":")
-	stored, server, ok3 := strings.Cut(keys, ":")
-	if !ok || !ok2 || !ok3 {
-		return 0, bad
-	}
-	iterations, err = strconv.Atoi(count)
-	if err != nil || iterations < 1 {
-		return 0, fmt.Errorf("%w: bad iteration count", bad)
-	}
-	if s, err := base64.StdEncoding.DecodeString(salt); err != nil || len(s) == 0 {
-		return 0, fmt.Errorf("%w: bad salt", bad)
-	}
-	for _, k := range []string{stored, server} {
-		if b, err := base64.StdEncoding.DecodeString(k); err != nil || len(b) != 32 {
-			return 0, fmt.Errorf("%w: a key is not 32 bytes of base64", bad)
-		}
-	}
-	return iterations, nil
 }
 
 // ambiguous reports identities that cover the same connection: who a session is must not hang on their order.

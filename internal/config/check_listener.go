@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 )
 
 func (l *Listener) check(c *checker, key string) {
@@ -69,8 +70,10 @@ func (p *ProxyProtocol) check(c *checker, key string, allow []netip.Prefix) {
 	for i := range p.Sources {
 		p.Sources[i].check(c, fmt.Sprintf("%s[%d]", sources, i), allow)
 		for j := range i {
-			if a, b, ok := overlap(p.Sources[i].Networks, p.Sources[j].Networks); ok {
-				c.fail(fmt.Sprintf("%s[%d].networks", sources, i), fmt.Sprintf("%s overlaps %s of source %q: it would be open who sent a header", a, b, p.Sources[j].Name), "give each sender its own networks")
+			for _, n := range p.Sources[i].Networks {
+				if slices.Contains(p.Sources[j].Networks, n) { // of networks inside each other the longest counts
+					c.fail(fmt.Sprintf("%s[%d].networks", sources, i), fmt.Sprintf("source %q has the network %s too: it would be open who sent a header", p.Sources[j].Name, n), "give each sender its own networks")
+				}
 			}
 		}
 	}
@@ -83,11 +86,13 @@ const (
 	widestSource6 = 16
 )
 
+// minHMACKey is the shortest key that signs headers: the output length of SHA-256 (RFC 2104, section 3).
+const minHMACKey = 32
+
 func (s *ProxySource) check(c *checker, key string, allow []netip.Prefix) {
 	c.filled(key+".owner", s.Owner)
 	c.filled(key+".approved_by", s.ApprovedBy)
 	c.networks(key+".networks", s.Networks)
-	c.networks(key+".client_networks", s.ClientNetworks)
 	for i, n := range s.Networks {
 		widest := widestSource6
 		if n.Addr().Is4() {
@@ -103,8 +108,8 @@ func (s *ProxySource) check(c *checker, key string, allow []netip.Prefix) {
 	if !s.Expires.IsZero() && s.Expires.Expired(c.now) {
 		c.fail(key+".expires", fmt.Sprintf("the approval of source %q ended %s", s.Name, s.Expires.Format("2006-01-02")), "renew it with a new approval, or remove the source")
 	}
-	if n := len(s.HMACKey.Value); n > 0 && n < 16 {
-		c.fail(key+".hmac_key", "the key is shorter than 16 bytes", "make one, such as: openssl rand -hex 32")
+	if n := len(s.HMACKey.Value); n > 0 && n < minHMACKey {
+		c.fail(key+".hmac_key", "the key is shorter than 32 bytes", "make one, such as: openssl rand -hex 32")
 	}
 }
 

@@ -270,6 +270,14 @@ func TestResolved(t *testing.T) {
 		t.Errorf("allow: %s", got)
 	}
 
+	cfg, err = Parse("csfproxy.yaml", files["testdata/accepted/proxy_source_nested.yaml"], machine(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(cfg.Listeners[0].Proxy.Sources[2].ClientNetworks); got != "[::ffff:10.0.0.0/104]" {
+		t.Errorf("client_networks: %s", got)
+	}
+
 	dir := t.TempDir()
 	certPEM, keyPEM := certificate(t, time.Now().Add(-time.Hour), time.Now().AddDate(1, 0, 0))
 	for name, data := range map[string][]byte{"server.crt": certPEM, "server.key": keyPEM, "csfproxy.yaml": files["testdata/accepted/finding_optional_tls.yaml"]} {

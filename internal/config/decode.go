@@ -133,7 +133,12 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, key string) {
 	case *Date:
 		*p, err = ParseDate(n.Value)
 	case *netip.Prefix:
-		*p, err = ParsePrefix(n.Value)
+		if strings.Contains(key, ".client_networks[") {
+			// What a source may claim in IPv4-mapped form is permitted apart from the plain form.
+			*p, err = parsePrefix(n.Value, func(a netip.Addr) netip.Addr { return a })
+		} else {
+			*p, err = ParsePrefix(n.Value)
+		}
 	case *Secret:
 		d.secret(n, p, key)
 		return

@@ -115,23 +115,26 @@ func (d Date) Expired(now time.Time) bool { return now.After(d.Time) }
 // ParsePrefix reads a network; a bare address means itself alone (/32, /128). An IPv4-mapped IPv6 network
 // becomes the IPv4 network that it stands for, so that comparisons see one form. A network with host bits
 // set is an error: it is a typing mistake more often than not.
-func ParsePrefix(s string) (netip.Prefix, error) {
+func ParsePrefix(s string) (netip.Prefix, error) { return parsePrefix(s, netip.Addr.Unmap) }
+
+// parsePrefix reads a network; unmap says what becomes of IPv4-mapped addresses.
+func parsePrefix(s string, unmap func(netip.Addr) netip.Addr) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		if a.Zone() != "" {
 			return netip.Prefix{}, fmt.Errorf("%q has a zone", s)
 		}
-		a = a.Unmap()
+		a = unmap(a)
 		return netip.PrefixFrom(a, a.BitLen()), nil
 	}
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
 		return netip.Prefix{}, fmt.Errorf("%q is not a network", s)
 	}
-	if a := p.Addr(); a.Is4In6() {
+	if a := unmap(p.Addr()); a.Is4() && p.Addr().Is4In6() {
 		if p.Bits() < 96 {
 			return netip.Prefix{}, fmt.Errorf("%q is not a network", s)
 		}
-		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+		p = netip.PrefixFrom(a, p.Bits()-96)
 	}
 	if m := p.Masked(); m != p {
 		return netip.Prefix{}, fmt.Errorf("%q has host bits set, the network is %s", s, m)

@@ -122,6 +122,6 @@ func (a *attacker) cancel(pid uint32, key []byte) (port uint16, err error) {
 	if _, err := conn.Write(b); err != nil {
 		return 0, err
 	}
-	w.silence()
+	w.silence(0)
 	return w.port, nil
 }

@@ -22,7 +22,7 @@ func sourceNotAllowed(ctx context.Context, t Target) Outcome {
 	}
 	defer w.Close()
 	w.Write(binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, codeSSL))
-	if said, ended := w.silence(); len(said) > 0 || !ended {
+	if said, ended := w.silence(0); len(said) > 0 || !ended {
 		return fail("%s is outside the allow list and was answered: %d bytes, closed %t", from, len(said), ended)
 	}
 	if _, ok := a.recorded(w.port, csf.ConnRejected, csf.ReasonSourceNotAllowed); !ok {
@@ -118,7 +118,7 @@ func proxyHeaderUnregistered(ctx context.Context, t Target) Outcome {
 		}
 		defer w.Close()
 		w.Write(append(h.header, binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, codeSSL)...))
-		if said, ended := w.silence(); len(said) > 0 || !ended {
+		if said, ended := w.silence(0); len(said) > 0 || !ended {
 			return fail("a %s header of an unregistered sender was served: %d bytes, closed %t", h.name, len(said), ended)
 		}
 		if e, ok := a.recorded(w.port, csf.ProxyRefused, csf.ReasonProxyUnregistered, csf.ReasonProxyUnexpected); !ok {
@@ -177,7 +177,7 @@ func plaintextRefused(ctx context.Context, t Target) Outcome {
 	}
 	defer stuffed.Close()
 	stuffed.Write(slices.Concat(binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, codeSSL), startupMessage(User, Database)))
-	if said, ended := stuffed.silence(); len(said) > 1 || !ended {
+	if said, ended := stuffed.silence(1); len(said) > 1 || !ended {
 		return fail("bytes sent ahead of the TLS handshake were served: %d bytes, closed %t", len(said), ended)
 	}
 	if _, ok := a.recorded(stuffed.port, csf.ProtocolViolation, csf.ReasonTLSStuffed); !ok {

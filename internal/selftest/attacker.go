@@ -302,12 +302,12 @@ func (s *session) askRaw(b []byte) (r reply) {
 	}
 }
 
-// silence reads to the end of a connection and gives what came before it; ended is false when the server
-// kept it open.
-func (w *wire) silence() (said []byte, ended bool) {
-	said, err := io.ReadAll(io.LimitReader(w, maxBody))
+// silence reads until the connection ends, or has said more than most bytes. It gives what was said; ended is
+// false when the server kept the connection open.
+func (w *wire) silence(most int) (said []byte, ended bool) {
+	said, err := io.ReadAll(io.LimitReader(w, int64(most)+1))
 	e, isNet := errors.AsType[net.Error](err)
-	return said, err == nil || !isNet || !e.Timeout()
+	return said, len(said) <= most && (err == nil || !isNet || !e.Timeout())
 }
 
 // recorded waits for an event of the connection, of a kind and, unless it is "", with one of the reasons.

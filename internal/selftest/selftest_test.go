@@ -3,6 +3,7 @@ package selftest
 import (
 	"context"
 	"errors"
+	"flag"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,7 +16,14 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain lets more tests run at once than there are processors: they wait for what must not come.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "24"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // TestAgainstIngress: each self-test passes where all controls hold, on a listener with and without PROXY protocol, and
 // fails where its own control is off and where what it caused is not on record.
@@ -63,6 +71,7 @@ func TestAgainstIngress(t *testing.T) {
 
 // TestOtherTargets: what cannot be tested is void, what is open by configuration fails.
 func TestOtherTargets(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		test   string
 		change func(*Target)
@@ -199,6 +208,7 @@ func TestSuite(t *testing.T) {
 
 // TestAll runs everything as the scheduler does: all pass, each fails in its sandbox, and the drill has its event.
 func TestAll(t *testing.T) {
+	t.Parallel()
 	live, rec := newIngress(t, false), &recorder{}
 	s := &Suite{Recorder: rec, Now: time.Now,
 		Targets: func(context.Context) ([]Target, error) { return []Target{live.target()}, nil },
