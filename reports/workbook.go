@@ -164,8 +164,8 @@ func (b *book) sheet(name, title, intro string, columns int) {
 	b.do(b.file.SetPageLayout(name, &excelize.PageLayoutOptions{Size: &a4, Orientation: &landscape, FitToWidth: &fit, FitToHeight: &tall}))
 	yes := true
 	b.do(b.file.SetSheetProps(name, &excelize.SheetPropsOptions{FitToPage: &yes}))
-	side, edge := 0.4, 0.6
-	b.do(b.file.SetPageMargins(name, &excelize.PageLayoutMarginsOptions{Left: &side, Right: &side, Top: &edge, Bottom: &edge}))
+	side, edge, foot := 0.4, 0.6, 0.3 // inches
+	b.do(b.file.SetPageMargins(name, &excelize.PageLayoutMarginsOptions{Left: &side, Right: &side, Top: &edge, Bottom: &edge, Header: &foot, Footer: &foot}))
 	b.do(b.file.SetHeaderFooter(name, &excelize.HeaderFooterOptions{
 		OddFooter: "&L&8" + footer(b.model) + "&C&8&A&R&8Page &P of &N"}))
 }
@@ -194,15 +194,10 @@ func (b *book) text(sheet string, row, column int, s string, style int) {
 // cellRunes is the most that a cell can hold (ECMA-376 implementations: 32,767 characters).
 const cellRunes = 32_767
 
-// harmless makes a string fit for a cell: no leading = + - @ tab or return, no character that XML 1.0
-// forbids, not longer than a cell.
+// harmless makes a string fit for a cell: no leading = + - @ tab or return, nothing that XML forbids, not
+// longer than a cell.
 func harmless(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == utf8.RuneError || r == 0xFFFE || r == 0xFFFF {
-			return '\uFFFD'
-		}
-		return r
-	}, s)
+	s = storable(s)
 	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
 		s = "'" + s
 	}
@@ -210,6 +205,16 @@ func harmless(s string) string {
 		s = string([]rune(s)[:cellRunes-1]) + "…"
 	}
 	return s
+}
+
+// storable replaces what XML 1.0 forbids (section 2.2).
+func storable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == utf8.RuneError || r == 0xFFFE || r == 0xFFFF {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
 }
 
 // column is one column of a table.
@@ -348,9 +353,10 @@ func (b *book) stateCells(sheet, area string) {
 func location(sheet string, row int) string { return fmt.Sprintf("'%s'!A%d", sheet, row) }
 
 func (b *book) properties() {
-	at := b.model.Cover.Generated.UTC().Format(time.RFC3339)
-	b.do(b.file.SetDocProps(&excelize.DocProperties{Title: b.model.Cover.Title, Subject: b.model.Headline, Creator: b.model.Cover.By,
-		LastModifiedBy: b.model.Cover.Generator, Description: b.model.Cover.Scope, Category: "Evidence", Keywords: "NIST CSF 2.0, PostgreSQL, evidence",
+	c := b.model.Cover
+	at := c.Generated.UTC().Format(time.RFC3339)
+	b.do(b.file.SetDocProps(&excelize.DocProperties{Title: storable(c.Title), Subject: storable(b.model.Headline), Creator: storable(c.By),
+		LastModifiedBy: storable(c.Generator), Description: storable(c.Scope), Category: "Evidence", Keywords: "NIST CSF 2.0, PostgreSQL, evidence",
 		Created: at, Modified: at, Language: "en", Revision: "1"}))
 	b.do(b.file.SetAppProps(&excelize.AppProperties{Application: "csfproxy"}))
 }

@@ -171,7 +171,7 @@ var hostile = []string{"=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "=HYPERLI
 
 func hostileModel(t *testing.T) Model {
 	m := collect(t, goodEvents().events, func(in *Input) {
-		in.By, in.Title, in.Scope = hostile[0], hostile[7], hostile[8]
+		in.By, in.Title, in.Scope, in.Generator = hostile[0], hostile[7], hostile[8], hostile[9]
 		for _, h := range hostile {
 			in.Registers = append(in.Registers, Entry{Type: EntryIdentity, Name: h, Scope: h, Owner: h, ApprovedBy: h, Risk: h})
 		}
