@@ -53,7 +53,7 @@ func (s *patroniServer) cluster(rw http.ResponseWriter, _ *http.Request) {
 		case m.role == RolePrimary:
 			role, state = "leader", "running"
 		case m.lsn < 1000:
-			lag = fmt.Sprint(1000 - m.lsn)
+			lag = fmt.Sprint(uint64(1000 - m.lsn))
 		}
 		host := strings.TrimSuffix(name, ":1")
 		members = append(members, fmt.Sprintf(`{"name": "pg-%s", "role": %q, "state": %q, "api_url": "http://%s:8008/patroni", "host": %q, "port": 1, "timeline": %d, "lag": %s}`,
