@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dial connects to an address of this machine and tells the local address before the connection is made, so
+// dialFrom connects to an address of this machine and tells the local address before the connection is made, so
 // that the ingress knows it for a self-test's from its first packet. The local address is the one that is
 // connected to, which is the machine's own. A listener that resets the connection at once may be seen before
 // the dial is over: that is a ResetError.
-func Dial(ctx context.Context, address string, mark func(local netip.AddrPort)) (net.Conn, error) {
+func dialFrom(ctx context.Context, address string, mark func(local netip.AddrPort)) (net.Conn, error) {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("self-test: %w", err)

@@ -110,7 +110,7 @@ func (g *ingress) target() Target {
 	return Target{
 		Addr: g.ln.Addr().String(), TLS: &tls.Config{RootCAs: g.roots, ServerName: "127.0.0.1"}, Listener: g.cfg, Fixture: g.fixture,
 		Dial: func(ctx context.Context, as netip.Addr) (net.Conn, error) {
-			return Dial(ctx, g.ln.Addr().String(), func(local netip.AddrPort) {
+			return DialMarked(ctx, g.ln.Addr().String(), as, g.cfg, func(local netip.AddrPort, as netip.Addr) {
 				g.mu.Lock()
 				g.marks[local.Port()] = as
 				g.mu.Unlock()

@@ -287,7 +287,7 @@ func TestUpstream(t *testing.T) {
 	defer u.Close()
 	login := func(database, password string) *session {
 		t.Helper()
-		c, err := Dial(t.Context(), u.Addr(), func(netip.AddrPort) {})
+		c, err := dialFrom(t.Context(), u.Addr(), func(netip.AddrPort) {})
 		if err != nil {
 			t.Fatal(err)
 		}
