@@ -21,7 +21,7 @@ import (
 //	failed          E→failed Z→next
 //	copyIn          C→queryDone E→failed
 //	copyOut         d→copyOut c→copyOutDone E→failed
-//	copyOutDone     C→queryDone E→failed
+//	copyOutDone     H→copyOut T→queryRows C→queryDone E→failed   (H, T in a replication session: BASE_BACKUP)
 //	copyBoth        d→copyBoth c→copyBothDone C→queryDone E→failed
 //	copyBothDone    T→queryRows C→queryDone E→failed
 //	parse           1→next E→skip
@@ -64,9 +64,9 @@ var backendTable = func() (t [stateCount][messageCount]transition) {
 	t[stFailed] = simple(row{mZ: ready})
 	t[stCopyIn] = simple(row{mC: to(bCopied, stQueryDone)})
 	t[stCopyOut] = simple(row{md: to(bGo, stCopyOut), mc: to(bGo, stCopyOutDone)})
-	t[stCopyOutDone] = simple(row{mC: tag})
+	t[stCopyOutDone] = simple(row{mH: to(bBackup, stCopyOut), mT: to(bBackup, stQueryRows), mC: tag})
 	t[stCopyBoth] = simple(row{md: to(bGo, stCopyBoth), mc: to(bGo, stCopyBothDone), mC: to(bCopied, stQueryDone)})
-	t[stCopyBothDone] = simple(row{mT: to(bGo, stQueryRows), mC: to(bCopied, stQueryDone)})
+	t[stCopyBothDone] = simple(row{mT: to(bBackup, stQueryRows), mC: to(bCopied, stQueryDone)})
 	t[stParse] = extended(row{m1: next})
 	t[stBind] = extended(row{m2: next})
 	t[stClose] = extended(row{m3: next})
@@ -198,6 +198,7 @@ type backendAction uint8
 const (
 	bRefuse backendAction = iota
 	bGo
+	bBackup   // a result or copy without a CommandComplete before it: replication only
 	bTag      // CommandComplete within a Query
 	bEmpty    // EmptyQueryResponse of a Query
 	bCopied   // CommandComplete of a COPY from the client, within a Query
@@ -388,6 +389,11 @@ func (c *Conversation) answerFirst(m message, size int) (stop bool, wrong string
 func (c *Conversation) move(t transition, m message, body []byte, err ErrorFields, now int64) string {
 	switch t.action {
 	case bGo:
+		c.state = t.to
+	case bBackup:
+		if !c.replication {
+			return "a second result or copy outside a replication session"
+		}
 		c.state = t.to
 	case bTag, bCopied:
 		if t.action == bCopied && !c.copyEnded() {

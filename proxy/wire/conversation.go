@@ -88,7 +88,8 @@ type Step struct {
 
 // Options fixes what a Conversation follows.
 type Options struct {
-	// Replication admits CopyBothResponse, and no other difference: walsender commands come as Query.
+	// Replication admits what only a walsender sends: CopyBothResponse, and a result right after a base backup's
+	// data. Its commands come as Query.
 	Replication bool
 	// Observer hears outcomes and malformed messages; nil is allowed.
 	Observer Observer
@@ -202,6 +203,10 @@ func (c *Conversation) StandardConformingStrings() (on, known bool) {
 
 // Status is the transaction status of the last ReadyForQuery: 'I', 'T' or 'E'.
 func (c *Conversation) Status() byte { return c.status }
+
+// Fatal says that the backend has ended the session with an ErrorResponse of severity FATAL or PANIC, which has
+// been forwarded: the client knows why, and nothing of the proxy's own need follow.
+func (c *Conversation) Fatal() bool { return c.state == stEnded }
 
 // Outstanding counts the requests that the backend has yet to answer.
 func (c *Conversation) Outstanding() int { return c.requests.n }

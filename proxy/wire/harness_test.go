@@ -23,11 +23,15 @@ type relay struct {
 	why      Violation
 	now      int64
 	outcomes []Outcome
+	passed   []byte      // toServer without substitutes
+	dropped  map[int]int // where dropped frames begin in the client's stream: how many of their bytes came
+	taken    int         // bytes of the client accounted for
+	dropping int         // where the frame that is being dropped began
 	mal      []Violation
 }
 
 func newRelay(t testing.TB, limits Limits, options Options) *relay {
-	r := &relay{t: t}
+	r := &relay{t: t, dropped: map[int]int{}}
 	options.Observer = r
 	r.c = New(limits, options)
 	return r
@@ -54,6 +58,12 @@ func (r *relay) client(b []byte) {
 		s := r.c.ScanFrontend(r.front, r.now)
 		r.check(s, r.front)
 		r.toServer = append(r.toServer, r.front[:s.Forward]...)
+		r.passed = append(r.passed, r.front[:s.Forward]...)
+		r.taken += s.Forward
+		if s.Drop > 0 {
+			r.dropped[r.dropping] += s.Drop
+			r.taken += s.Drop
+		}
 		r.front = r.front[s.Forward+s.Drop:]
 		switch s.Stop {
 		case StopNone:
@@ -73,6 +83,7 @@ func (r *relay) client(b []byte) {
 			}
 			if r.refuse != nil {
 				if d := r.refuse(s.Frame); d != nil {
+					r.dropping = r.taken
 					r.toServer = r.c.Refuse(r.toServer, s.Frame, *d)
 					continue
 				}
@@ -83,6 +94,7 @@ func (r *relay) client(b []byte) {
 			}
 			r.c.Allow(st)
 		case StopSubstitute:
+			r.dropping = r.taken
 			r.toServer = r.c.Substitute(r.toServer)
 		default:
 			r.end(s)

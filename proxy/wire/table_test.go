@@ -41,7 +41,7 @@ var reach = map[string]struct {
 	"failed":       {client: mQuery("x"), server: rError("42601")},
 	"copyIn":       {client: cat(mQuery("x"), mCopyDone), server: rCopyIn},
 	"copyOut":      {client: mQuery("x"), server: rCopyOut},
-	"copyOutDone":  {client: mQuery("x"), server: cat(rCopyOut, rCopyDone)},
+	"copyOutDone":  {client: mQuery("x"), server: cat(rCopyOut, rCopyDone), replication: true},
 	"copyBoth":     {client: mQuery("x"), server: rCopyBoth, replication: true},
 	"copyBothDone": {client: mQuery("x"), server: cat(rCopyBoth, rCopyDone), replication: true},
 	"parse":        {client: mParse("", "x")},
@@ -230,6 +230,15 @@ func TestCopyMarkers(t *testing.T) {
 	r.server(rTag("COPY 0"))
 	if r.ended != StopViolation {
 		t.Fatal("a COPY completed that the client had not ended")
+	}
+}
+
+func TestResultAfterCopyOut(t *testing.T) {
+	r := newRelay(t, Limits{}, Options{})
+	r.client(mQuery("copy"))
+	r.server(cat(rCopyOut, rCopyDone, rRowDesc))
+	if r.ended != StopViolation || r.why.Type != 'T' {
+		t.Errorf("ended by %v: %+v", r.ended, r.why)
 	}
 }
 
