@@ -56,9 +56,12 @@ func (s *Session) authenticate(ctx context.Context, lc *listenerConfig) error {
 	if err != nil {
 		return refuse(csf.ReasonPanic, "%v", err)
 	}
+	if !methods.Has(auth.SCRAMSHA256) && s.ident.Auth.Upstream != "passthrough" {
+		return refuse(csf.ReasonAuthFloor, "the identity's methods leave nothing that the ingress offers: %s", methods)
+	}
 	if s.ident.Auth.Upstream == "passthrough" {
 		if s.srv.opt.Off == "auth-floor" {
-			methods = anyMethod
+			methods = auth.AllMethods
 		}
 		up, err := s.dial(ctx)
 		if err != nil {
@@ -87,7 +90,7 @@ func (s *Session) authenticate(ctx context.Context, lc *listenerConfig) error {
 	}
 	floor := methods
 	if s.srv.opt.Off == "auth-floor" {
-		floor = anyMethod
+		floor = auth.AllMethods
 	}
 	if _, err := auth.Login(up, auth.LoginOptions{
 		User: s.startup.User, Credential: cred, Methods: floor, Encrypted: s.up.TLS != nil, Asked: asked, Rand: rand.Reader,
@@ -115,6 +118,9 @@ func (s *Session) serveClient(ctx context.Context, methods auth.Methods) (auth.R
 	}
 	res, err := auth.ServeSCRAM(s.clientConn(), v, scramOptions)
 	if err != nil {
+		if s.ident.Auth.Verifier.Value == "query" { // the password may have been changed since it was read
+			s.srv.opt.Verifiers.Forget(s.ident.Cluster, s.startup.User)
+		}
 		return auth.Result{}, s.authRefusal(err)
 	}
 	s.method = res.Method
@@ -126,14 +132,18 @@ func (s *Session) authRefusal(err error) *refusal {
 	if !ok {
 		return &refusal{reason: csf.ReasonClientGone, err: err}
 	}
-	return &refusal{reason: ae.Reason, sqlstate: ae.SQLSTATE, message: ae.Message, detail: ae.Detail, err: ae.Err, silent: ae.SQLSTATE == ""}
+	r := &refusal{reason: ae.Reason, sqlstate: ae.SQLSTATE, message: ae.Message, detail: ae.Detail, err: ae.Err, silent: ae.SQLSTATE == "", facts: csf.Facts{}}
+	if ae.Side != "" {
+		r.facts["side"] = ae.Side
+	}
+	if ae.Method != "" {
+		r.facts["method"] = ae.Method
+	}
+	return r
 }
 
 // scramOptions are the server's side of every exchange.
 var scramOptions = auth.ServerOptions{Rand: rand.Reader}
-
-// anyMethod is what a sandbox permits whose floor is switched off.
-var anyMethod = auth.Floor | auth.MethodSet(auth.MD5, auth.Password, auth.Trust)
 
 // mockIterations is PostgreSQL's count (scram_iterations), so that a mock exchange looks like a real one.
 const mockIterations = 4096

@@ -12,9 +12,6 @@ import (
 // bind records the session before it takes effect and then tells the client that it is logged in:
 // AuthenticationOk, the upstream's parameters, a cancel key of this node, ReadyForQuery, in one write.
 func (s *Session) bind(ctx context.Context) error {
-	if !s.cluster.Valid(s.up) {
-		return refuse(csf.ReasonUpstreamNoPrimary, "the primary changed during the login")
-	}
 	s.facts = SessionFacts{
 		ID: s.ID, Identity: s.ident.Name, Risk: s.ident.Risk, User: s.startup.User, Database: s.startup.Database,
 		Client: s.addr.Addr(), DenyMask: s.srv.opt.Inspector.DenyMask(s.ident.Statements.Deny), Replication: s.startup.Replication != wire.ReplicationNone, SelfTest: s.selfTest,
@@ -54,6 +51,13 @@ func (s *Session) bind(ctx context.Context) error {
 	}
 	out = wire.AppendReadyForQuery(out, s.status)
 	s.srv.sessions.Store(s.ID, s)
+	// From here on a containment or a switch ends the session; one that came while it could not be found is asked for.
+	if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), s.ident.Name); !ok {
+		return &refusal{reason: reason, detail: subject}
+	}
+	if !s.cluster.Valid(s.up) {
+		return refuse(csf.ReasonUpstreamNoPrimary, "the primary changed during the login")
+	}
 	if _, err := s.client.Write(out); err != nil {
 		return &refusal{reason: csf.ReasonClientError, err: err}
 	}

@@ -247,6 +247,8 @@ func (m *memory) kinds() []string {
 // keywords refuses statements that contain the word forbidden and ends sessions for the word poison.
 type keywords struct{}
 
+func (keywords) Executed(*proxy.SessionFacts, uint8, uint64, uint64) {}
+
 func (keywords) DenyMask([]string) uint64 { return 0 }
 
 func (keywords) Inspect(in proxy.StatementInput) proxy.Verdict {

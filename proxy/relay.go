@@ -34,6 +34,9 @@ func (s *Session) relay() error {
 	s.conv = conv
 	s.convMu.Unlock()
 	var e engine = pumps{}
+	if s.srv.opt.Off == "malformed-frame" {
+		e = unchecked{}
+	}
 	return e.run(s)
 }
 
@@ -79,6 +82,22 @@ func (pumps) run(s *Session) error {
 		return why
 	}
 	return firstCause(clientErr, upErr)
+}
+
+// unchecked forwards without looking. Only a sandbox uses it, to show that the self-test of the state machine can fail.
+type unchecked struct{}
+
+func (unchecked) run(s *Session) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		io.Copy(s.client, s.up)
+		s.raw.SetReadDeadline(time.Unix(1, 0))
+	}()
+	io.Copy(s.up, s.client)
+	s.up.SetReadDeadline(time.Unix(1, 0))
+	<-done
+	return &refusal{reason: csf.ReasonClientClosed}
 }
 
 // firstCause tells the cause from its consequence: the direction that was merely woken says so.

@@ -54,6 +54,8 @@ type Inspector interface {
 	Inspect(StatementInput) Verdict
 	// DenyMask translates an identity's statements.deny into the inspector's own flags, once per session.
 	DenyMask(classes []string) uint64
+	// Executed tells of a statement that has ended. It is called on the relay path.
+	Executed(s *SessionFacts, kind uint8, bytesOut, rows uint64)
 }
 
 // StatementInput is what the inspector may look at. SQL is valid only during the call.

@@ -79,6 +79,7 @@ type snapshot struct {
 // New prepares a server. It opens no socket.
 func New(opt Options) (*Server, error) {
 	srv := &Server{opt: opt, records: opt.Records, log: opt.Logger, now: opt.Now, cancels: newCancelKeys()}
+	srv.cancels.anyKey = opt.Off == "cancel-wrong-key"
 	snap, err := srv.newSnapshot(opt.Config, nil)
 	if err != nil {
 		return nil, err

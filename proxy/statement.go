@@ -80,6 +80,7 @@ func (s *Session) StatementDone(o *wire.Outcome) {
 	if o.Failed {
 		s.errors.Add(1)
 	}
+	s.srv.opt.Inspector.Executed(&s.facts, o.Statement.Kind, o.Bytes, o.Rows)
 	if s.snap.cfg.Audit.Statements == "all" && !s.selfTest {
 		s.srv.records.RecordStatement(r)
 	}

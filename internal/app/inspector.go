@@ -12,7 +12,6 @@ const redactedBytes = 1024
 // inspector lets detection decide about statements.
 type inspector struct {
 	engine *detect.Engine
-	count  func(kind, outcome string)
 }
 
 // DenyMask translates statements.deny; the configuration has checked the names.
@@ -51,4 +50,14 @@ func (i inspector) Inspect(in proxy.StatementInput) proxy.Verdict {
 		out.FirstSeen = e
 	}
 	return out
+}
+
+// Executed hands large volumes to the rules without waiting for the session's end.
+func (i inspector) Executed(s *proxy.SessionFacts, kind uint8, bytesOut, rows uint64) {
+	if bytesOut < detect.VolumeFloor {
+		return
+	}
+	i.engine.ObserveVolume(detect.Volume{
+		Session: s.ID, Identity: s.Identity, Database: s.Database, Client: s.Client, Kind: sqltext.Kind(kind), BytesOut: int64(bytesOut), Rows: int64(rows), SelfTest: s.SelfTest,
+	})
 }

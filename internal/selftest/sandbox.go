@@ -4,9 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"sync/atomic"
 
-	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/internal/config"
 	"github.com/csfproxy/csfproxy/proxy"
 )
@@ -21,33 +19,6 @@ func DialMarked(ctx context.Context, address string, as netip.Addr, l config.Lis
 		}
 		mark(local, as)
 	})
-}
-
-// SandboxRecords are the records of an ingress with a control off. All of what it says is a self-test's; with
-// record-completeness off, some connections have no record.
-func SandboxRecords(r proxy.Records, off string) proxy.Records {
-	return &sandboxRecords{Records: r, forget: off == "record-completeness"}
-}
-
-type sandboxRecords struct {
-	proxy.Records
-	forget   bool
-	accepted atomic.Int64
-}
-
-// Record forgets each second connection if it is told to.
-func (r *sandboxRecords) Record(e csf.Event) {
-	if r.forget && e.Kind == csf.ConnAccepted && r.accepted.Add(1)%2 == 0 {
-		return
-	}
-	e.SelfTest = true
-	r.Records.Record(e)
-}
-
-// RecordDurable marks the event.
-func (r *sandboxRecords) RecordDurable(ctx context.Context, e csf.Event) error {
-	e.SelfTest = true
-	return r.Records.RecordDurable(ctx, e)
 }
 
 // SandboxInspector is the inspector of an ingress with a control off: with redaction-canary off, the events of

@@ -1,0 +1,287 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/internal/config"
+	"github.com/csfproxy/csfproxy/internal/selftest"
+	"github.com/csfproxy/csfproxy/reports"
+	"github.com/csfproxy/csfproxy/reports/api"
+	"github.com/csfproxy/csfproxy/store"
+	"github.com/google/uuid"
+)
+
+// Model evaluates a period from the event store, with everything that was recorded before the call.
+func (a *App) Model(ctx context.Context, p reports.Period, by string) (reports.Model, error) {
+	a.writeCounts()
+	db, err := a.keeper.current(ctx)
+	if err != nil {
+		return reports.Model{}, err
+	}
+	cfg := a.cfg.Load()
+	in := reports.Input{
+		Period: p, Now: time.Now(), By: by, Generator: "csfproxy " + a.opt.Version, ConfigSHA256: cfg.Hash, Registers: registerEntries(cfg),
+	}
+	if cfg.CSF.Catalog != "" {
+		if in.Catalog, err = csf.LoadCatalog(cfg.CSF.Catalog); err != nil {
+			return reports.Model{}, err
+		}
+	}
+	f := facts{db: db, spooled: map[string]uint64{cfg.Node.Name: a.records.spool.Stats().LastSeq}}
+	return reports.Collect(ctx, f, in)
+}
+
+// registerEntries are the configuration's registers as a report lists them.
+func registerEntries(cfg *config.Config) []reports.Entry {
+	var out []reports.Entry
+	for _, i := range cfg.Identities {
+		out = append(out, reports.Entry{Type: reports.EntryIdentity, Name: i.Name, Owner: i.Owner, ApprovedBy: i.ApprovedBy, Expires: i.Expires.Time, Risk: i.Risk,
+			Scope: fmt.Sprintf("user %s, databases %s, networks %s, cluster %s", i.Match.User, strings.Join(i.Match.Databases, " "), prefixes(i.Match.Networks), i.Cluster)})
+	}
+	for _, l := range cfg.Listeners {
+		for _, s := range l.Proxy.Sources {
+			out = append(out, reports.Entry{Type: reports.EntrySource, Name: s.Name, Owner: s.Owner, ApprovedBy: s.ApprovedBy, Expires: s.Expires.Time,
+				Scope: fmt.Sprintf("listener %s, from %s, for clients of %s", l.Name, prefixes(s.Networks), prefixes(s.ClientNetworks))})
+		}
+	}
+	for _, c := range cfg.Clusters {
+		for _, m := range c.Members {
+			out = append(out, reports.Entry{Type: reports.EntryUpstream, Name: m.Address, Scope: fmt.Sprintf("cluster %s, TLS %s, failover by %s", c.Name, c.TLS.Mode, c.Failover.Manager)})
+		}
+	}
+	return out
+}
+
+func prefixes[T fmt.Stringer](list []T) string {
+	var s []string
+	for _, p := range list {
+		s = append(s, p.String())
+	}
+	return strings.Join(s, " ")
+}
+
+func identityNamed(name string) func(config.Identity) bool {
+	return func(i config.Identity) bool { return i.Name == name }
+}
+
+// coverage is the API's view of the evaluated period.
+type coverage struct{ a *App }
+
+func (c coverage) Coverage(ctx context.Context, p api.Period) (api.Coverage, error) {
+	m, err := c.a.Model(ctx, reports.Period(p), "api")
+	if err != nil {
+		return api.Coverage{}, err
+	}
+	out := api.Coverage{Framework: m.Cover.Framework, Mapping: m.Cover.Mapping, Period: p, Generated: m.Cover.Generated, Headline: m.Headline,
+		States: map[string]int{}, Modes: map[string]int{}}
+	for _, t := range m.Totals {
+		out.States[string(t.State)] = t.Rows
+	}
+	for _, r := range m.Rows {
+		out.Modes[string(r.Mode)]++
+		out.Rows = append(out.Rows, api.CoverageRow{
+			ID: r.ID, Function: r.Function, Category: r.Category, Title: r.Outcome, Mode: string(r.Mode), Strength: r.Strength, Limit: r.Limit,
+			State: string(r.State), Why: r.Reason, Controls: slices.Clone(r.Controls), Population: r.Population, Violations: r.Violations,
+			SelfTestsRun: r.TestsRun, SelfTestsFailed: r.TestsFailed, Exceptions: r.Excepted, LastEvidence: r.LastProof,
+		})
+	}
+	return out, nil
+}
+
+func (c coverage) Controls(ctx context.Context) ([]api.Control, error) {
+	last := map[string]api.SelfTestResult{}
+	if results, err := (selfTests(c)).Results(ctx); err == nil {
+		for _, r := range slices.Backward(results) {
+			last[r.Control] = r
+		}
+	}
+	var out []api.Control
+	for _, k := range csf.Controls() {
+		v := api.Control{ID: k.ID, Title: k.Title, Description: k.Limit, Subcategories: csf.BuiltinMapping().Subcategories(k.ID), Kinds: k.Kinds(), Tested: k.SelfTest != ""}
+		if r, ok := last[k.ID]; ok {
+			v.LastOutcome, v.LastRun = r.Outcome, r.Time
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// eventReader is the API's view of the stored events.
+type eventReader struct{ a *App }
+
+func (r eventReader) Events(ctx context.Context, q api.EventQuery) ([]csf.Event, string, error) {
+	db, err := r.a.keeper.opened()
+	if err != nil {
+		return nil, "", err
+	}
+	events, next, err := db.Events(ctx, store.Query{
+		Kinds: q.Kinds, Reasons: q.Reasons, Session: q.Session, Identity: q.Identity, Source: q.Source, Since: q.Since, Until: q.Until,
+		IncludeSelfTests: true, After: q.Cursor, Limit: q.Limit,
+	})
+	switch {
+	case errors.Is(err, store.ErrCursor):
+		return nil, "", fmt.Errorf("%w: %w", api.ErrInvalid, err)
+	case err != nil:
+		return nil, "", fmt.Errorf("%w: %w", api.ErrUnavailable, err)
+	}
+	return events, next, nil
+}
+
+// selfTests is the API's view of the suite.
+type selfTests struct{ a *App }
+
+func (s selfTests) Results(ctx context.Context) ([]api.SelfTestResult, error) {
+	db, err := s.a.keeper.opened()
+	if err != nil {
+		return nil, err
+	}
+	events, err := db.Select(ctx, []csf.Filter{csf.Of(csf.SelfTestRun).Including()}, time.Now().AddDate(0, 0, -31), time.Now().Add(time.Hour), 1000)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", api.ErrUnavailable, err)
+	}
+	var out []api.SelfTestResult
+	for _, e := range events {
+		ms, _ := e.Facts["duration_ms"].(json.Number)
+		n, _ := ms.Int64()
+		if f, ok := e.Facts["duration_ms"].(float64); ok {
+			n = int64(f)
+		}
+		control := csf.FieldText(e, "control")
+		out = append(out, api.SelfTestResult{ID: fmt.Sprintf("%s-%d", e.Node, e.Seq), Control: control, Title: titleOf(control), Time: e.Time, Milliseconds: n,
+			Outcome: outcome(selftest.Verdict(csf.FieldText(e, "result"))), Detail: csf.FieldText(e, "detail"), Subcategories: csf.BuiltinMapping().Subcategories(control)})
+	}
+	return out, nil
+}
+
+func (s selfTests) Run(ctx context.Context, controls []string, _ api.Actor) ([]api.SelfTestResult, error) {
+	results, err := s.a.SelfTests(ctx, controls...)
+	if errors.Is(err, selftest.ErrUnknown) {
+		return nil, fmt.Errorf("%w: %w", api.ErrInvalid, err)
+	}
+	var out []api.SelfTestResult
+	for _, r := range results {
+		out = append(out, api.SelfTestResult{ID: r.Test, Control: r.Control, Title: titleOf(r.Control), Time: r.Time, Milliseconds: r.Duration.Milliseconds(),
+			Outcome: outcome(r.Result), Detail: r.Detail, Subcategories: csf.BuiltinMapping().Subcategories(r.Control)})
+	}
+	return out, err
+}
+
+func outcome(v selftest.Verdict) string {
+	switch v {
+	case selftest.Pass:
+		return "passed"
+	case selftest.Fail:
+		return "failed"
+	}
+	return "void"
+}
+
+func titleOf(control string) string {
+	c, _ := csf.ControlByID(control)
+	return c.Title
+}
+
+// reportShelf makes reports and keeps them as files, each with a description beside it.
+type reportShelf struct {
+	app *App
+	dir string
+}
+
+var reportID = regexp.MustCompile(`^[0-9a-f-]{36}$`)
+
+func (s *reportShelf) Make(ctx context.Context, r api.ReportRequest, by api.Actor) (_ api.Report, err error) {
+	m, err := s.app.Model(ctx, reports.Period(r.Period), by.Name)
+	if err != nil {
+		return api.Report{}, err
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return api.Report{}, err
+	}
+	out := api.Report{ID: uuid.Must(uuid.NewV7()).String(), Format: r.Format, Period: r.Period, Created: time.Now().UTC(), By: by.Name}
+	file := filepath.Join(s.dir, out.ID+"."+r.Format)
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return api.Report{}, err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(file)
+		}
+	}()
+	h := sha256.New()
+	if err := errors.Join(reports.Write(ctx, m, reports.Format(r.Format), io.MultiWriter(f, h)), f.Close()); err != nil {
+		return api.Report{}, err
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return api.Report{}, err
+	}
+	out.Bytes, out.SHA256 = info.Size(), hex.EncodeToString(h.Sum(nil))
+	b, err := json.Marshal(out)
+	if err != nil {
+		return api.Report{}, err
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, out.ID+".report"), b, 0o600); err != nil {
+		return api.Report{}, err
+	}
+	s.app.records.Record(csf.Event{Kind: csf.ReportGenerated, Facts: csf.Facts{"report": out.ID, "format": r.Format, "sha256": out.SHA256, "by": by.Name,
+		"from": r.Period.From.Format(time.RFC3339), "to": r.Period.To.Format(time.RFC3339), "mapping_version": m.Cover.Mapping}})
+	return out, nil
+}
+
+func (s *reportShelf) Reports(context.Context) ([]api.Report, error) {
+	names, err := filepath.Glob(filepath.Join(s.dir, "*.report"))
+	if err != nil {
+		return nil, err
+	}
+	var out []api.Report
+	for _, n := range names {
+		if r, err := readReport(n); err == nil {
+			out = append(out, r)
+		}
+	}
+	slices.SortFunc(out, func(a, b api.Report) int { return cmp.Compare(b.ID, a.ID) })
+	return out, nil
+}
+
+func (s *reportShelf) Open(_ context.Context, id string) (api.Report, io.ReadCloser, error) {
+	if !reportID.MatchString(id) {
+		return api.Report{}, nil, fmt.Errorf("report %q: %w", id, api.ErrNotFound)
+	}
+	r, err := readReport(filepath.Join(s.dir, id+".report"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return api.Report{}, nil, fmt.Errorf("report %q: %w", id, api.ErrNotFound)
+	}
+	if err != nil {
+		return api.Report{}, nil, err
+	}
+	f, err := os.Open(filepath.Join(s.dir, id+"."+r.Format))
+	if err != nil {
+		return api.Report{}, nil, err
+	}
+	return r, f, nil
+}
+
+func readReport(file string) (api.Report, error) {
+	var r api.Report
+	b, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
+	return r, err
+}
