@@ -8,17 +8,18 @@ import (
 	"github.com/csfproxy/csfproxy/csf"
 )
 
-type periodQuery struct {
+// PeriodQuery is the part of a query that names a period.
+type PeriodQuery struct {
 	From string `query:"from" doc:"Beginning of the period: day, RFC 3339, or a duration before now; left out: 30 days before its end" example:"2026-01-01"`
 	To   string `query:"to" doc:"End of the period, not included; left out: now" example:"2026-04-01"`
 }
 
 type coverageRowQuery struct {
 	ID string `path:"id" maxLength:"16" example:"PR.DS-02"`
-	periodQuery
+	PeriodQuery
 }
 
-func (s *Server) coverage(ctx context.Context, q periodQuery) (Coverage, error) {
+func (s *Server) coverage(ctx context.Context, q PeriodQuery) (Coverage, error) {
 	if s.services.Coverage == nil {
 		return Coverage{}, missing("coverage model")
 	}
@@ -29,7 +30,7 @@ func (s *Server) coverage(ctx context.Context, q periodQuery) (Coverage, error) 
 	return s.services.Coverage.Coverage(ctx, p)
 }
 
-func (s *Server) getCoverage(ctx context.Context, q *periodQuery) (*struct{ Body Coverage }, error) {
+func (s *Server) getCoverage(ctx context.Context, q *PeriodQuery) (*struct{ Body Coverage }, error) {
 	c, err := s.coverage(ctx, *q)
 	if err != nil {
 		return nil, err
@@ -40,7 +41,7 @@ func (s *Server) getCoverage(ctx context.Context, q *periodQuery) (*struct{ Body
 func (s *Server) getCoverageRow(ctx context.Context, q *coverageRowQuery) (*struct{ Body CoverageDetail }, error) {
 	id := strings.ToUpper(q.ID)
 	callFrom(ctx).Object = id
-	c, err := s.coverage(ctx, q.periodQuery)
+	c, err := s.coverage(ctx, q.PeriodQuery)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +92,8 @@ func (s *Server) listControls(ctx context.Context, q *Paging) (*pageBody[Control
 	return paged(list, func(c Control) string { return c.ID }, *q)
 }
 
-type eventFilter struct {
+// EventFilter is the part of a query that selects events.
+type EventFilter struct {
 	Kind     []string `query:"kind,explode" maxItems:"64" doc:"Kinds; repeat it or separate by commas" example:"auth.failed"`
 	Reason   []string `query:"reason,explode" maxItems:"64" doc:"Reasons; repeat it or separate by commas"`
 	Session  string   `query:"session" maxLength:"64"`
@@ -100,13 +102,13 @@ type eventFilter struct {
 }
 
 type eventQuery struct {
-	eventFilter
+	EventFilter
 	Since string `query:"since" doc:"Day, RFC 3339, or a duration before now" example:"24h"`
 	Until string `query:"until" doc:"Not included"`
 	Paging
 }
 
-func (f eventFilter) query() EventQuery {
+func (f EventFilter) query() EventQuery {
 	q := EventQuery{Session: f.Session, Identity: f.Identity, Source: f.Source}
 	for _, k := range split(f.Kind) {
 		q.Kinds = append(q.Kinds, csf.Kind(k))

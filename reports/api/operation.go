@@ -10,7 +10,8 @@ import (
 
 const maxContainment = 30 * 24 * time.Hour
 
-type idPath struct {
+// IDPath is the part of a path that names one thing.
+type IDPath struct {
 	ID string `path:"id" maxLength:"128"`
 }
 
@@ -20,13 +21,14 @@ type sessionQuery struct {
 	Paging
 }
 
-type reasonQuery struct {
+// ReasonQuery is the part of a query that says why.
+type ReasonQuery struct {
 	Reason string `query:"reason" maxLength:"500" doc:"Why; stands in the log"`
 }
 
 type killRequest struct {
-	idPath
-	reasonQuery
+	IDPath
+	ReasonQuery
 }
 
 func (s *Server) sessions(ctx context.Context) ([]Session, error) {
@@ -50,7 +52,7 @@ func (s *Server) listSessions(ctx context.Context, q *sessionQuery) (*pageBody[S
 	return paged(list, func(x Session) string { return x.ID }, q.Paging)
 }
 
-func (s *Server) getSession(ctx context.Context, in *idPath) (*struct{ Body Session }, error) {
+func (s *Server) getSession(ctx context.Context, in *IDPath) (*struct{ Body Session }, error) {
 	callFrom(ctx).Object = in.ID
 	all, err := s.sessions(ctx)
 	return one(all, err, "live session", in.ID, func(x Session) string { return x.ID })
@@ -169,7 +171,7 @@ func (s *Server) listUpstreams(ctx context.Context, q *Paging) (*pageBody[Upstre
 
 type clusterAct struct {
 	Cluster string `path:"cluster" maxLength:"128"`
-	reasonQuery
+	ReasonQuery
 }
 
 func (s *Server) pauseUpstream(ctx context.Context, in *clusterAct) (*noBody, error) {
@@ -188,13 +190,14 @@ func (s *Server) resumeUpstream(ctx context.Context, in *clusterAct) (*noBody, e
 	return &noBody{}, s.services.Upstreams.Resume(ctx, in.Cluster, by)
 }
 
-type keyHeader struct {
+// KeyHeader is the header of a call that may be repeated.
+type KeyHeader struct {
 	Key string `header:"Idempotency-Key" maxLength:"256" doc:"A second call with it starts nothing and gives the first one's run"`
 }
 
 type switchoverInput struct {
 	Cluster string `path:"cluster" maxLength:"128"`
-	keyHeader
+	KeyHeader
 	Body struct {
 		Target string `json:"target,omitempty" maxLength:"300" doc:"host:port of the member to promote; left out: the most advanced standby"`
 		DryRun bool   `json:"dry_run,omitempty"`
@@ -252,14 +255,14 @@ func (s *Server) listRuns(ctx context.Context, q *Paging) (*pageBody[Run], error
 	return paged(all, func(r Run) string { return newestFirst(r.Started, r.ID) }, *q)
 }
 
-func (s *Server) getRun(ctx context.Context, in *idPath) (*struct{ Body Run }, error) {
+func (s *Server) getRun(ctx context.Context, in *IDPath) (*struct{ Body Run }, error) {
 	callFrom(ctx).Object = in.ID
 	all, err := s.runs(ctx)
 	return one(all, err, "run", in.ID, func(r Run) string { return r.ID })
 }
 
 type runInput struct {
-	keyHeader
+	KeyHeader
 	Body struct {
 		Runbook string            `json:"runbook" minLength:"1" maxLength:"128"`
 		Cluster string            `json:"cluster,omitempty" maxLength:"128"`

@@ -26,7 +26,7 @@ func (s *Server) listReports(ctx context.Context, q *Paging) (*pageBody[Report],
 	return paged(all, func(r Report) string { return newestFirst(r.Created, r.ID) }, *q)
 }
 
-func (s *Server) getReport(ctx context.Context, in *idPath) (*struct{ Body Report }, error) {
+func (s *Server) getReport(ctx context.Context, in *IDPath) (*struct{ Body Report }, error) {
 	callFrom(ctx).Object = in.ID
 	all, err := s.reports(ctx)
 	return one(all, err, "report", in.ID, func(r Report) string { return r.ID })
@@ -59,7 +59,7 @@ func (s *Server) makeReport(ctx context.Context, in *reportInput) (*struct{ Body
 }
 
 // downloadReport sends a report's file. An HTML report comes as a download too: it is not to run on this origin.
-func (s *Server) downloadReport(ctx context.Context, in *idPath) (*huma.StreamResponse, error) {
+func (s *Server) downloadReport(ctx context.Context, in *IDPath) (*huma.StreamResponse, error) {
 	callFrom(ctx).Object = in.ID
 	if s.services.Reports == nil {
 		return nil, missing("reports")

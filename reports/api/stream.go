@@ -21,7 +21,7 @@ const (
 // streamEvents sends the events that match as they happen, in the form of the HTML standard's section 9.2
 // (text/event-stream): id NODE:SEQ, event KIND, data the event. A reader who does not keep up gets an event "lost"
 // with their number.
-func (s *Server) streamEvents(ctx context.Context, in *eventFilter) (*huma.StreamResponse, error) {
+func (s *Server) streamEvents(ctx context.Context, in *EventFilter) (*huma.StreamResponse, error) {
 	if s.services.Stream == nil {
 		return nil, missing("live stream")
 	}

@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"html/template"
+	"sort"
 	"strings"
 	"time"
 
@@ -88,10 +89,22 @@ func size(n int64) string {
 	return fmt.Sprintf("%.1f %ciB", value, units[0])
 }
 
-// facts gives the facts of an event in one line, in a fixed order.
+// facts gives the facts of an event in one line, in the order of their names.
 func facts(f csf.Facts) string {
-	text := strings.TrimSuffix(strings.TrimPrefix(string(f.JSON()), "{"), "}")
-	return strings.ReplaceAll(strings.ReplaceAll(text, `","`, `", "`), `,"`, `, "`)
+	names := make([]string, 0, len(f))
+	for name := range f {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	words := make([]string, 0, len(names))
+	for _, name := range names {
+		text, ok := f[name].(string)
+		if !ok {
+			text = fmt.Sprint(f[name])
+		}
+		words = append(words, name+": "+text)
+	}
+	return strings.Join(words, " · ")
 }
 
 // short gives the end of an id, by which people tell UUIDs of version 7 apart.
