@@ -2,10 +2,13 @@ package recovery
 
 import (
 	"context"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -304,4 +307,82 @@ func TestTwoPrimaries(t *testing.T) {
 	if r, _ := p.target.Upstream.Primary(); r.Term != 2 {
 		t.Errorf("term %d, want a new one", r.Term)
 	}
+}
+
+// A primary that only this node has lost is not replaced while a standby still streams from it; when it dies, it is.
+func TestPartition(t *testing.T) {
+	p := newPair(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := &link{to: p.primary.Addr(), l: l}
+	link.wg.Go(link.accept)
+	t.Cleanup(link.cut)
+	p.target.Config.Members[0].Address = l.Addr().String()
+	if p.target.Upstream, err = upstream.New(p.target.Config, upstream.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	rec := &recorder{}
+	e := p.engine(t, rec)
+	start(t, e)
+	eventually(t, "the primary is found", p.routed(l.Addr().String()))
+	eventually(t, "the standby is seen to stream", func() bool {
+		s := e.Statuses()[0].Topology.Standbys
+		return len(s) == 1 && s[0].Streaming
+	})
+	link.cut()
+	eventually(t, "many checks have failed", func() bool { return e.Statuses()[0].Observations[0].Failures >= 12 })
+	if runs := e.Runs(); len(runs) != 0 {
+		t.Fatalf("a run was started: %+v", runs)
+	}
+	run, err := e.Start(t.Context(), "failover", "orders", TriggerCLI, "dba", true, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if run, err = e.Wait(t.Context(), run.ID); err != nil || run.State != StateWouldFail || !strings.Contains(run.Detail, "still streams") {
+		t.Fatalf("dry run %+v %v", run, err)
+	}
+	if err := p.primary.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the standby is routed to", p.routed(p.standby.Addr()))
+}
+
+// link forwards connections until it is cut.
+type link struct {
+	to   string
+	l    net.Listener
+	wg   sync.WaitGroup
+	mu   sync.Mutex
+	open []net.Conn
+}
+
+func (k *link) accept() {
+	for {
+		in, err := k.l.Accept()
+		if err != nil {
+			return
+		}
+		out, err := net.Dial("tcp", k.to)
+		if err != nil {
+			in.Close()
+			continue
+		}
+		k.mu.Lock()
+		k.open = append(k.open, in, out)
+		k.mu.Unlock()
+		k.wg.Go(func() { io.Copy(in, out); in.Close() })
+		k.wg.Go(func() { io.Copy(out, in); out.Close() })
+	}
+}
+
+func (k *link) cut() {
+	k.l.Close()
+	k.mu.Lock()
+	for _, c := range k.open {
+		c.Close()
+	}
+	k.mu.Unlock()
+	k.wg.Wait()
 }
