@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 )
 
 //go:embed migrations/*.sql
@@ -87,27 +86,32 @@ func (d *DB) Ping(ctx context.Context) error {
 // Migrate brings the schema csfproxy to the version of this program. Several nodes may do so at the same time. A
 // schema that a later version made is an error.
 func (d *DB) Migrate(ctx context.Context) (err error) {
-	db := stdlib.OpenDBFromPool(d.pool)
-	defer func() { err = errors.Join(err, db.Close()) }()
-	// The version table lives in the schema; an existing one must not need the right to create schemas.
-	_, err = d.pool.Exec(ctx, `do $$ begin
-		if to_regnamespace('csfproxy') is null then
-			perform pg_advisory_xact_lock(hashtext('csfproxy'), 0);
-			create schema if not exists csfproxy;
-		end if; end $$`)
+	// One at a time: the others wait here. The server gives the lock free with the connection.
+	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
+		return fmt.Errorf("event store: %w", err)
+	}
+	defer conn.Release()
+	if _, err := conn.Exec(ctx, "select pg_advisory_lock(hashtext('csfproxy'), 0)"); err != nil {
+		return fmt.Errorf("event store: %w", err)
+	}
+	defer func() {
+		_, uerr := conn.Exec(context.WithoutCancel(ctx), "select pg_advisory_unlock(hashtext('csfproxy'), 0)")
+		err = errors.Join(err, uerr)
+	}()
+	// The version table lives in the schema; an existing one must not need the right to create schemas.
+	if _, err := conn.Exec(ctx, `do $$ begin
+		if to_regnamespace('csfproxy') is null then create schema csfproxy; end if; end $$`); err != nil {
 		return fmt.Errorf("event store: schema: %w", err)
 	}
+	db := stdlib.OpenDBFromPool(d.pool)
+	defer func() { err = errors.Join(err, db.Close()) }()
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return fmt.Errorf("event store: %w", err)
 	}
-	locker, err := lock.NewPostgresSessionLocker()
-	if err != nil {
-		return fmt.Errorf("event store: %w", err)
-	}
 	p, err := goose.NewProvider(goose.DialectPostgres, db, files, goose.WithTableName("csfproxy.schema_version"),
-		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
+		goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return fmt.Errorf("event store: migrations: %w", err)
 	}
