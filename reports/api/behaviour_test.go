@@ -129,7 +129,7 @@ func TestErrorsOfServices(t *testing.T) {
 }
 
 func TestMissingServices(t *testing.T) {
-	guard, tokens := apitest.Guard(t, apitest.New(), apitest.Now)
+	guard, tokens := apitest.Guard(t, apitest.New(), apitest.Now, nil)
 	s, err := api.New(api.Options{Guard: guard})
 	if err != nil {
 		t.Fatal(err)

@@ -33,8 +33,15 @@ type Guard struct {
 	log      *slog.Logger
 }
 
-// NewGuard makes the guard of a listener. recorder may be nil where nothing is recorded.
+// NewGuard makes the guard of a listener. recorder may be nil where nothing is recorded; now is time.Now and log
+// slog.Default() when they are nil.
 func NewGuard(tokens *Tokens, recorder Recorder, now func() time.Time, log *slog.Logger) *Guard {
+	if now == nil {
+		now = time.Now
+	}
+	if log == nil {
+		log = slog.Default()
+	}
 	return &Guard{tokens: tokens, failures: newFailures(), recorder: recorder, now: now, log: log}
 }
 

@@ -34,7 +34,7 @@ func start(t *testing.T) *node {
 	t.Helper()
 	n := &node{estate: apitest.New(), now: apitest.Now}
 	clock := func() time.Time { return n.now() }
-	guard, tokens := apitest.Guard(t, n.estate, clock)
+	guard, tokens := apitest.Guard(t, n.estate, clock, slog.New(slog.DiscardHandler))
 	n.tokens = tokens
 	dashboard, err := web.New(web.Options{Services: n.estate.Services(), Guard: guard, Now: clock, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {

@@ -11,8 +11,9 @@ import (
 	"github.com/csfproxy/csfproxy/reports/api"
 )
 
-// Guard makes a register with a token for each role, and the guard over it that records into the estate.
-func Guard(t testing.TB, e *Estate, now func() time.Time) (*api.Guard, map[api.Role]string) {
+// Guard makes a register with a token for each role, and the guard over it that records into the estate and logs to
+// log.
+func Guard(t testing.TB, e *Estate, now func() time.Time, log *slog.Logger) (*api.Guard, map[api.Role]string) {
 	t.Helper()
 	files, err := api.GenerateTokens(t.TempDir())
 	if err != nil {
@@ -30,5 +31,5 @@ func Guard(t testing.TB, e *Estate, now func() time.Time) (*api.Guard, map[api.R
 		}
 		plain[role] = strings.TrimSpace(string(text))
 	}
-	return api.NewGuard(tokens, e, now, slog.New(slog.DiscardHandler)), plain
+	return api.NewGuard(tokens, e, now, log), plain
 }
