@@ -231,9 +231,13 @@ func (c *Conversation) statementOf(e *entry) Statement {
 
 // Abandon reports every statement that is outstanding as lost and failed, for an upstream that is gone or a session
 // that is ended in the middle. sqlstate is theirs unless the backend's own FATAL came before. It tells whether one of
-// them was a commit, whose outcome is unknown then: those are reported as 08007. The Conversation
+// them was a commit, whose outcome is unknown then: those are reported as 08007; after a FATAL none was carried out. The Conversation
 // is over.
 func (c *Conversation) Abandon(now int64, sqlstate string) (commitUnknown bool) {
+	fatal := c.state == stEnded
+	if fatal {
+		sqlstate = string(c.progress.sqlstate[:])
+	}
 	for c.requests.n > 0 {
 		e := c.requests.at(0)
 		switch e.kind {
@@ -243,7 +247,7 @@ func (c *Conversation) Abandon(now int64, sqlstate string) (commitUnknown bool) 
 			c.portals.set(e.portal, c.statements.get(e.name))
 		case 'Q', 'E', 'F':
 			p := &c.progress
-			if c.statementOf(e).Commit && !p.failed {
+			if c.statementOf(e).Commit && !p.failed && !fatal {
 				commitUnknown = true
 				p.failed = true
 				copy(p.sqlstate[:], "08007")
@@ -261,8 +265,11 @@ func (c *Conversation) Abandon(now int64, sqlstate string) (commitUnknown bool) 
 }
 
 // CommitOutstanding says whether a commit has gone to the backend and its completion has not come: the loss of the
-// backend now is 08007, transaction_resolution_unknown.
+// backend now is 08007, transaction_resolution_unknown. After a FATAL of the backend nothing was committed.
 func (c *Conversation) CommitOutstanding() bool {
+	if c.state == stEnded {
+		return false
+	}
 	for i := range c.requests.n {
 		if c.resolve(i).Commit && !(i == 0 && c.progress.failed) {
 			return true

@@ -13,6 +13,21 @@
 //     are PostgreSQL's own; where PostgreSQL ends the session, the session ends.
 //   - A backend message that no outstanding request explains is a violation of the backend.
 //
+// A relay scans what it has read, writes b[:Forward], throws b[Forward:Forward+Drop] away, acts on Stop and scans
+// again from there; bytes that a scan did not account for stay at the front of its buffer:
+//
+//	for len(b) > 0 {
+//		s := conversation.ScanFrontend(b, now)
+//		out = append(out, b[:s.Forward]...)
+//		b = b[s.Forward+s.Drop:]
+//		switch s.Stop {
+//		case wire.StopInspect: // conversation.Allow(statement), or
+//			out = conversation.Refuse(out, s.Frame, denial)
+//		case wire.StopSubstitute:
+//			out = conversation.Substitute(out)
+//		case wire.StopMore, wire.StopWait: // keep b and come back
+//		…
+//
 // The two automata stand as tables at the head of frontend.go and backend.go.
 //
 // The package starts no goroutine, opens nothing and logs nothing. It does not decode DataRow or CopyData, does not

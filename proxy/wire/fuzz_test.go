@@ -112,7 +112,7 @@ func FuzzFrontend(f *testing.F) {
 		f.Add(cat(generate(rand.New(rand.NewPCG(seed, 3)), 12)...), seed)
 	}
 	f.Fuzz(func(t *testing.T, in []byte, seed uint64) {
-		limits := Limits{MessageBytes: 1 << 16, StatementBytes: 300, Requests: 64}
+		limits := Limits{MessageBytes: 1 << 16, StatementBytes: 300}
 		start := func() *relay {
 			r := newRelay(t, limits, Options{})
 			r.refuse = func(f Frame) *Denial {
@@ -162,7 +162,7 @@ func FuzzFrontend(f *testing.F) {
 				t.Fatalf("%q reached the backend", message)
 			}
 		}
-		if whole.c.Outstanding() > limits.Requests {
+		if whole.c.Outstanding() > limits.withDefaults().Requests {
 			t.Fatalf("%d outstanding", whole.c.Outstanding())
 		}
 	})
@@ -185,7 +185,7 @@ func FuzzBackend(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, client, server []byte, seed uint64) {
 		run := func(most int) *relay {
-			r := newRelay(t, Limits{StatementBytes: 300, Requests: 64}, Options{Replication: seed%2 == 0})
+			r := newRelay(t, Limits{StatementBytes: 300}, Options{Replication: seed%2 == 0})
 			r.refuse = func(f Frame) *Denial {
 				if (uint64(f.Size)+seed)%5 == 0 {
 					return &Denial{SQLSTATE: "42501"}

@@ -39,7 +39,9 @@ type Limits struct {
 	// StatementBytes bounds a Query, Parse or FunctionCall frame that can be inspected, and a Bind that is checked
 	// in one piece; it also bounds the caller's contiguous buffer. Default 1 MiB.
 	StatementBytes int
-	// Requests bounds the outstanding requests, beyond which the client waits. Default 16384.
+	// Requests bounds the outstanding requests, beyond which the client waits. Default 16384, at least 2048: without a
+	// Sync PostgreSQL holds back up to 8 KiB of answers, which may have five bytes each, and the client must not wait
+	// for those.
 	Requests int
 	// Names bounds the prepared statement and portal names that are tracked, each. Default 1024.
 	Names int
@@ -54,7 +56,7 @@ func (l Limits) withDefaults() Limits {
 	}
 	set(&l.MessageBytes, 64<<20, MaxSmallMessage, MaxMessage)
 	set(&l.StatementBytes, 1<<20, 256, MaxMessage)
-	set(&l.Requests, 16384, 4, 1<<20)
+	set(&l.Requests, 16384, 2048, 1<<20)
 	set(&l.Names, 1024, 1, 1<<20)
 	return l
 }

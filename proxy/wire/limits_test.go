@@ -76,17 +76,17 @@ func TestStatementTooLarge(t *testing.T) {
 
 // TestBackPressure: beyond the limit of outstanding requests the client waits, and nothing is lost.
 func TestBackPressure(t *testing.T) {
-	r := newRelay(t, Limits{Requests: 10}, Options{})
-	sent := bytes.Repeat(mSync, 1000)
+	r := newRelay(t, Limits{Requests: 1}, Options{}) // too few: taken as 2048
+	sent := bytes.Repeat(mSync, 5000)
 	r.client(sent)
-	if n := r.c.Outstanding(); n > 10 || n < 8 {
+	if n := r.c.Outstanding(); n > 2048 || n < 2046 {
 		t.Fatalf("%d outstanding", n)
 	}
 	if s := r.c.ScanFrontend(r.front, 0); s.Stop != StopWait || s.Forward != 0 {
 		t.Fatalf("%+v", s)
 	}
-	for range 1000 {
-		r.server(rReady('I'))
+	for range 500 {
+		r.server(bytes.Repeat(rReady('I'), 10))
 	}
 	if r.ended != StopNone || !bytes.Equal(r.toServer, sent) || r.c.Outstanding() != 0 {
 		t.Errorf("%v, %d of %d bytes", r.ended, len(r.toServer), len(sent))
@@ -219,6 +219,14 @@ func TestCommitOutstanding(t *testing.T) {
 		r.server(tt.server)
 		if got := r.c.CommitOutstanding(); got != tt.want {
 			t.Errorf("%s: outstanding %v", tt.name, got)
+		}
+		if fatal := newRelay(t, Limits{}, Options{}); tt.want {
+			fatal.classify = classify
+			fatal.client(tt.client)
+			fatal.server(AppendErrorResponse(nil, SeverityFatal, "57P01", "bye", "", ""))
+			if fatal.c.CommitOutstanding() || fatal.c.Abandon(9, "08006") || !strings.HasSuffix(outcomes(fatal.outcomes), "57P01 rows=0 n=0") {
+				t.Errorf("%s: after a FATAL: %s", tt.name, outcomes(fatal.outcomes))
+			}
 		}
 		if got := r.c.Abandon(9, "08006"); got != tt.want || r.c.Outstanding() != 0 {
 			t.Errorf("%s: abandoned with %v, %d outstanding", tt.name, got, r.c.Outstanding())
