@@ -76,10 +76,7 @@ func (a *attacker) open(client netip.Addr) (*wire, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := w.Write(header); err != nil {
-		w.Close()
-		return nil, err
-	}
+	w.Write(header) // a connection that was closed meanwhile shows at the next step
 	return w, nil
 }
 
@@ -318,21 +315,21 @@ func (a *attacker) recorded(port uint16, kind csf.Kind, reasons ...csf.Reason) (
 				return e, true
 			}
 		}
-		if !a.pause(end) {
+		if !a.poll(end) {
 			return csf.Event{}, false
 		}
 	}
 }
 
-// pause waits a moment; false when the time or the context is over.
-func (a *attacker) pause(end time.Time) bool {
-	if time.Now().After(end) {
-		return false
-	}
+// poll waits a moment; false when the time or the context is over.
+func (a *attacker) poll(end time.Time) bool { return time.Now().Before(end) && a.pause(recordPoll) }
+
+// pause waits; false when the context is over.
+func (a *attacker) pause(d time.Duration) bool {
 	select {
 	case <-a.ctx.Done():
 		return false
-	case <-time.After(recordPoll):
+	case <-time.After(d):
 		return true
 	}
 }
@@ -340,7 +337,7 @@ func (a *attacker) pause(end time.Time) bool {
 // eventually waits for a condition.
 func (a *attacker) eventually(met func() bool) bool {
 	for end := time.Now().Add(recordWithin); !met(); {
-		if !a.pause(end) {
+		if !a.poll(end) {
 			return met()
 		}
 	}

@@ -1,47 +1,12 @@
 package selftest
 
 import (
-	"context"
 	"net/netip"
 	"testing"
 
-	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/internal/config"
 	"github.com/csfproxy/csfproxy/proxy"
 )
-
-// kept holds what reached the records behind a sandbox's.
-type kept struct{ events []csf.Event }
-
-func (k *kept) Record(e csf.Event) { k.events = append(k.events, e) }
-
-func (k *kept) RecordDurable(_ context.Context, e csf.Event) error { k.Record(e); return nil }
-
-func (k *kept) RecordStatement(proxy.StatementRecord) {}
-
-func (k *kept) Available() bool { return true }
-
-// TestSandboxRecords: everything is marked, and connections are forgotten only where that is the defect.
-func TestSandboxRecords(t *testing.T) {
-	for off, want := range map[string]int{"plaintext-refused": 11, "record-completeness": 6} {
-		k := &kept{}
-		r := SandboxRecords(k, off)
-		for range 10 {
-			r.Record(csf.Event{Kind: csf.ConnAccepted})
-		}
-		if err := r.RecordDurable(t.Context(), csf.Event{Kind: csf.SessionBound}); err != nil {
-			t.Fatal(err)
-		}
-		if len(k.events) != want {
-			t.Errorf("%s off: %d events, want %d", off, len(k.events), want)
-		}
-		for _, e := range k.events {
-			if !e.SelfTest {
-				t.Errorf("%s is not marked", e.Kind)
-			}
-		}
-	}
-}
 
 type redacting struct{ proxy.Inspector }
 
