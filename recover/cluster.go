@@ -98,8 +98,11 @@ func newCluster(e *Engine, t Target) (*cluster, error) {
 		return nil, err
 	}
 	c.term = term
-	if err := c.up.Fence(max(term.Term, c.up.Term())); err != nil {
-		return nil, err
+	// An engine that replaces another one in the same process finds the route as it was left: it stays.
+	if r, ok := c.up.Primary(); !ok || r != (upstream.Route{Address: term.Primary, Term: term.Term}) {
+		if err := c.up.Fence(max(term.Term, c.up.Term())); err != nil {
+			return nil, err
+		}
 	}
 	for m, why := range term.Marked {
 		// A member that is no longer configured cannot be routed to anyway.
@@ -212,8 +215,11 @@ func (c *cluster) status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	obs := c.observationsLocked()
-	return Status{Cluster: c.name, Manager: c.manager, Topology: Judge(obs, c.term.Marked), Observations: obs,
-		Routing: c.up.State(), Fault: c.fault}
+	t := Judge(obs, c.term.Marked)
+	if c.fixed() && t.Problem == ProblemNoPrimary && obs[0].Role == RoleUnknown { // it answers, and nobody may ask it who it is
+		t = Topology{Primary: obs[0].Member}
+	}
+	return Status{Cluster: c.name, Manager: c.manager, Topology: t, Observations: obs, Routing: c.up.State(), Fault: c.fault}
 }
 
 // remember changes what the node must not forget: on disk first. If that fails, the node stops routing (it could not
@@ -241,16 +247,24 @@ func (c *cluster) remembered() termState {
 	return c.term.clone()
 }
 
-// route makes a member the primary under its own term: the present one if the member holds it, the next otherwise.
+// route makes a member the primary under its own term: the present one if the member holds it or nobody does, the
+// next otherwise.
 func (c *cluster) route(member string) error {
-	s, err := c.remember(func(s *termState) {
-		if s.Term == 0 || s.Primary != member {
-			if s.Primary != "" || s.Term == 0 {
-				s.Term++
-			}
-			s.Primary = member
+	err := c.routeUnder(member, func(s *termState) {
+		if s.Term == 0 || s.Primary != "" && s.Primary != member {
+			s.Term++
 		}
-		s.Last = member
+	})
+	if errors.Is(err, upstream.ErrStaleTerm) { // routed before this node kept terms of the cluster
+		err = c.routeUnder(member, func(s *termState) { s.Term = c.up.Term() + 1 })
+	}
+	return err
+}
+
+func (c *cluster) routeUnder(member string, term func(*termState)) error {
+	s, err := c.remember(func(s *termState) {
+		term(s)
+		s.Primary, s.Last = member, member
 	})
 	if err != nil {
 		return err

@@ -11,6 +11,8 @@
 // Engine.Serve starts, per cluster, one goroutine that follows it and one per member that checks it; each run has a
 // goroutine. Serve waits for all of them.
 //
-// It does not rebuild a lost primary, does not stop a server that it cannot reach (that is what
+// It does not coordinate several nodes: where more than one looks after a cluster, automatic failover belongs to one
+// of them (failover.automatic: false on the others, which follow) or to Patroni. It does not rebuild a lost primary or
+// point other standbys at the new one, does not stop a server that it cannot reach (that is what
 // failover.fence_command is for), and cannot keep a client from writing to an old primary past the ingress.
 package recovery

@@ -224,10 +224,22 @@ func (e *Engine) Start(ctx context.Context, runbook, clusterName, trigger, by st
 	r := &record{last: -1}
 	r.apply(first)
 	e.runs = append(e.runs, r)
+	e.pruneLocked()
 	x := &execution{engine: e, cluster: c, record: r, steps: steps, journal: j}
 	serving := e.serving
 	e.wg.Go(func() { x.run(serving, 0) })
 	return r.copy(), nil
+}
+
+// pruneLocked forgets the oldest ended runs beyond keepRuns.
+func (e *Engine) pruneLocked() {
+	for len(e.runs) > keepRuns && e.runs[0].run.State.ended() {
+		path := filepath.Join(e.runsDir(), e.runs[0].run.ID+".jsonl")
+		if err := os.Remove(path); err != nil {
+			e.log.Warn("an old run's journal stays", "path", path, "error", err)
+		}
+		e.runs = e.runs[1:]
+	}
 }
 
 // activeLocked gives the id of the cluster's run that is under way.

@@ -22,6 +22,7 @@ type view struct {
 	last      string    // the latest primary that this node remembers
 	marked    map[string]string
 	failures  int
+	maxLag    int64
 	automatic bool
 	patroni   bool
 	leader    leader
@@ -83,10 +84,15 @@ func decide(v view) decision {
 	if !v.automatic || suspect == "" || v.marked[suspect] != "" || len(v.obs) < v.members {
 		return decision{act: actNone, why: v.topology.Detail}
 	}
-	if lost, why := Lost(suspect, v.obs, v.failures); lost {
-		return decision{actFailover, suspect, why}
+	lost, why := Lost(suspect, v.obs, v.failures)
+	if !lost {
+		return decision{act: actNone, why: why}
 	}
-	return decision{act: actNone, why: v.topology.Detail}
+	// Without anybody to promote, a fence would only end sessions: this node may be the one that is cut off.
+	if _, err := Choose(v.obs, suspect, v.marked, v.maxLag); err != nil {
+		return decision{act: actNone, why: err.Error()}
+	}
+	return decision{actFailover, suspect, why}
 }
 
 // decidePatroni routes to the leader that Patroni names, if the member itself agrees. When Patroni cannot be asked, a
@@ -169,7 +175,7 @@ func (c *cluster) view() view {
 	s := c.term.clone()
 	return view{
 		members: len(c.up.Members()), obs: obs, topology: Judge(obs, s.Marked), routed: routed, routedAt: c.routedAt,
-		last: s.Last, marked: s.Marked, failures: c.failures, automatic: c.automatic,
+		last: s.Last, marked: s.Marked, failures: c.failures, maxLag: c.maxLag, automatic: c.automatic,
 		patroni: c.patroni != nil, leader: c.leader,
 	}
 }

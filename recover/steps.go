@@ -99,7 +99,10 @@ func (x *execution) ready(context.Context) (string, error) {
 // anything else; its sessions have ended when routing returns.
 func (x *execution) fence(ctx context.Context) (string, error) {
 	c, from := x.cluster, x.plan.From
-	term := max(x.plan.Term, c.remembered().Term+1)
+	term := x.plan.Term
+	if s := c.remembered(); term == 0 || s.Term != term || s.Primary != "" { // else an interrupted fence is repeated
+		term = max(s.Term, c.up.Term()) + 1
+	}
 	if x.dry() {
 		return fmt.Sprintf("would end %s's sessions, begin term %d and keep it from routing%s", from, term, x.commandText()), nil
 	}
@@ -210,8 +213,14 @@ func (x *execution) choose(ctx context.Context) (string, error) {
 	defer cancel()
 	var chosen Choice
 	err := pollUntil(ctx, 5*lookEvery, func() (bool, error) {
+		obs, marked := x.look(ctx, x.plan.From), x.cluster.remembered().Marked
+		for _, o := range obs {
+			if o.OK && o.Role == RolePrimary && o.Member != x.plan.From && marked[o.Member] == "" {
+				return true, fmt.Errorf("%s is a primary already: somebody else has promoted it", o.Member)
+			}
+		}
 		var err error
-		chosen, err = Choose(x.look(ctx, x.plan.From), x.plan.From, x.cluster.remembered().Marked, x.cluster.maxLag)
+		chosen, err = Choose(obs, x.plan.From, marked, x.cluster.maxLag)
 		return err == nil || x.dry(), err
 	})
 	if err != nil {

@@ -157,6 +157,8 @@ func TestDecide(t *testing.T) {
 		{"lost", view{routed: "a", automatic: true, obs: []Observation{seen("a", RolePrimary, down(3)), seen("b", RoleStandby, silent)}}, actFailover, "a"},
 		{"lost, by hand", view{routed: "a", obs: []Observation{seen("a", RolePrimary, down(3)), seen("b", RoleStandby, silent)}}, actNone, ""},
 		{"lost before this node started", view{last: "a", automatic: true, obs: []Observation{seen("a", RoleUnknown, down(3)), seen("b", RoleStandby, silent)}}, actFailover, "a"},
+		{"lost, and nobody to promote", view{routed: "a", automatic: true, obs: []Observation{seen("a", RolePrimary, down(3)), seen("b", RoleStandby, down(3))}}, actNone, ""},
+		{"lost, and the standby is too far behind", view{routed: "a", automatic: true, obs: []Observation{seen("a", RolePrimary, down(3)), seen("b", RoleStandby, silent, at(1))}}, actNone, ""},
 		{"no primary was ever known", view{automatic: true, obs: []Observation{seen("a", RoleUnknown, down(3)), seen("b", RoleStandby, silent)}}, actNone, ""},
 		{"a fenced member is not failed over again", view{last: "a", marked: map[string]string{"a": "x"}, automatic: true, obs: []Observation{seen("a", RoleUnknown, down(3)), seen("b", RoleStandby, silent)}}, actNone, ""},
 
@@ -171,7 +173,7 @@ func TestDecide(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			tt.v.failures = 3
+			tt.v.failures, tt.v.maxLag = 3, 100
 			if tt.v.members == 0 {
 				tt.v.members = len(tt.v.obs)
 			}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/internal/config"
 	"github.com/csfproxy/csfproxy/proxy/upstream"
 )
@@ -328,5 +329,87 @@ func TestOneRunAtATime(t *testing.T) {
 	}
 	if bad := up.State().Members[0].Bad; bad != "" {
 		t.Errorf("still marked: %s", bad)
+	}
+}
+
+// An engine that takes over from another one in the same process, as after a reload, ends no session.
+func TestEngineIsReplaced(t *testing.T) {
+	w, dir := newWorld(), t.TempDir()
+	target := newUpstream(t, config.Failover{User: "ha"}, worldMembers...)
+	up := target.Upstream
+	var before upstream.Route
+	for i := range 3 {
+		e, err := New(Options{DataDir: dir, Targets: []Target{target}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.clusters[0].srv, e.clusters[0].watch = w, w
+		if r, ok := up.Primary(); i > 0 && (!ok || r != before) {
+			t.Fatalf("engine %d: the route went from %v to %v", i, before, r)
+		}
+		stop := start(t, e)
+		eventually(t, "found", routedTo(up, "a:1"))
+		if i == 0 {
+			before, _ = up.Primary()
+			up.OnSwitch(func(old, now upstream.Route) { t.Errorf("switch from %v to %v", old, now) })
+		}
+		stop()
+	}
+}
+
+// Without a manager, a single member is routed to whatever its health is, and several are followed but never promoted.
+func TestManagerNone(t *testing.T) {
+	w := newWorld()
+	single := newUpstream(t, config.Failover{Manager: "none"}, "a:1")
+	several := newUpstream(t, config.Failover{Manager: "none"}, worldMembers...)
+	several.Config.Name = "others"
+	rec := &recorder{}
+	e, err := New(Options{DataDir: t.TempDir(), Targets: []Target{single, several}, Recorder: rec})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range e.clusters {
+		c.srv, c.watch = w, w
+	}
+	start(t, e)
+	eventually(t, "the primary is found", routedTo(several.Upstream, "a:1"))
+	if _, err := e.Start(t.Context(), "failover", "others", TriggerCLI, "dba", false, ""); !errors.Is(err, ErrManager) {
+		t.Errorf("a runbook without a manager: %v", err)
+	}
+	w.set("a:1", func(s *server) { s.alive = false })
+	eventually(t, "the loss is recorded", func() bool { return len(rec.of(csf.HealthDown)) == 2 })
+	if r, ok := single.Upstream.Primary(); !ok || r != (upstream.Route{Address: "a:1", Term: 1}) {
+		t.Errorf("the single member: %v %v", r, ok)
+	}
+	if len(w.promotions()) != 0 {
+		t.Error("a standby was promoted")
+	}
+	if err := w.Promote(t.Context(), "b:1"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the operator's promotion is followed", routedTo(several.Upstream, "b:1"))
+}
+
+// A second member turns a fixed cluster into one that is looked for: its term goes on from the fixed one's.
+func TestTermGoesOnFromFixedRoute(t *testing.T) {
+	w := newWorld()
+	w.set("a:1", func(s *server) { s.alive = false })
+	w.set("b:1", func(s *server) { s.role = RolePrimary })
+	target := newUpstream(t, config.Failover{Manager: "none"}, "a:1")
+	for _, m := range []string{"b:1", "c:1"} {
+		target.Config.Members = append(target.Config.Members, config.Member{Address: m})
+	}
+	if err := target.Upstream.Reload(target.Config); err != nil {
+		t.Fatal(err)
+	}
+	e, err := New(Options{DataDir: t.TempDir(), Targets: []Target{target}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.clusters[0].srv, e.clusters[0].watch = w, w
+	start(t, e)
+	eventually(t, "found", routedTo(target.Upstream, "b:1"))
+	if r, _ := target.Upstream.Primary(); r.Term != 2 {
+		t.Errorf("term %d", r.Term)
 	}
 }

@@ -118,17 +118,19 @@ func (c *Cluster) MarkBad(addr, reason string) error {
 	if reason == "" {
 		reason = "marked"
 	}
+	was := ""
 	err := c.change(func() error {
 		if !slices.Contains(c.settings.Load().members, addr) {
 			return fmt.Errorf("mark %s: %w", addr, ErrUnknownMember)
 		}
+		was = c.bad[addr]
 		c.bad[addr] = reason
 		if c.primary == addr {
 			c.primary = ""
 		}
 		return nil
 	})
-	if err == nil {
+	if err == nil && was != reason {
 		c.record(csf.Event{Kind: csf.RegistryUpstream, Upstream: addr, Facts: csf.Facts{"name": addr, "cluster": c.name, "change": "withheld from routing: " + reason}})
 	}
 	return err
