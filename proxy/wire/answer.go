@@ -260,7 +260,7 @@ func (c *Conversation) Abandon(now int64, sqlstate string) (commitUnknown bool) 
 		}
 		c.next()
 	}
-	c.finished, c.ended = StopViolation, true
+	c.finished, c.ended = StopTerminate, true
 	return commitUnknown
 }
 

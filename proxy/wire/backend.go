@@ -220,7 +220,7 @@ type transition struct {
 // ScanBackend looks at bytes of the backend; see ScanFrontend.
 func (c *Conversation) ScanBackend(b []byte, now int64) Step {
 	if c.ended {
-		return Step{Stop: StopViolation, Violation: &c.violation}
+		return Step{Stop: StopViolation, Violation: &c.violations[Backend]}
 	}
 	pos := 0
 	for {

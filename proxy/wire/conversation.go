@@ -82,7 +82,7 @@ type Step struct {
 	Stop    Stop
 	Need    int
 	Frame   Frame
-	// Violation belongs to the Conversation and is valid until its next scan.
+	// Violation belongs to the Conversation and is valid until the next scan of the same side.
 	Violation *Violation
 }
 
@@ -133,7 +133,7 @@ type Conversation struct {
 	statements names
 	portals    names
 	parameters parameters
-	violation  Violation
+	violations [2]Violation // by the side at fault; each written by that side's scans only
 }
 
 type verdict uint8
@@ -207,6 +207,11 @@ func (c *Conversation) Status() byte { return c.status }
 // Fatal says that the backend has ended the session with an ErrorResponse of severity FATAL or PANIC, which has
 // been forwarded: the client knows why, and nothing of the proxy's own need follow.
 func (c *Conversation) Fatal() bool { return c.state == stEnded }
+
+// Room says that a scan which stopped with StopWait can go on. Without it, Outstanding is Limits.Requests or one more.
+func (c *Conversation) Room() bool {
+	return c.requests.n < c.limits.Requests || c.state == stSkipping
+}
 
 // Outstanding counts the requests that the backend has yet to answer.
 func (c *Conversation) Outstanding() int { return c.requests.n }
@@ -286,7 +291,7 @@ func appendNoFunction(dst []byte) []byte {
 // Substitute answers StopSubstitute: it appends the message for the backend that fails in the frame's place, tells
 // the Observer, and lets the next scan drop the frame. See Refuse for the answer.
 func (c *Conversation) Substitute(dst []byte) []byte {
-	v := c.violation
+	v := c.violations[Frontend]
 	c.verdict = dropped
 	if c.observer != nil {
 		c.observer.Malformed(v)
@@ -342,7 +347,7 @@ func (c *Conversation) AppendReplacement(dst []byte) []byte {
 func (c *Conversation) violate(step *Step, v Violation) Step {
 	c.finished = StopViolation
 	c.ended = c.ended || v.Side == Backend
-	c.violation = v
-	step.Stop, step.Violation = StopViolation, &c.violation
+	c.violations[v.Side] = v
+	step.Stop, step.Violation = StopViolation, &c.violations[v.Side]
 	return *step
 }

@@ -62,8 +62,10 @@ const (
 func (c *Conversation) ScanFrontend(b []byte, now int64) Step {
 	c.frontNow = now
 	switch {
+	case c.ended && c.violations[Backend].Reason != "":
+		return Step{Stop: StopViolation, Violation: &c.violations[Backend]}
 	case c.finished == StopViolation:
-		return Step{Stop: StopViolation, Violation: &c.violation}
+		return Step{Stop: StopViolation, Violation: &c.violations[Frontend]}
 	case c.finished == StopTerminate:
 		return Step{Stop: StopTerminate}
 	case c.frontDrop > 0:
@@ -195,7 +197,7 @@ func (c *Conversation) frontendFrame(b []byte) (step Step, forward int) {
 		c.endCopy()
 		return step, size
 	}
-	if !c.room() {
+	if !c.Room() {
 		return Step{Stop: StopWait}, 0
 	}
 	if action == fInspect {
@@ -211,12 +213,13 @@ func frontViolation(r csf.Reason, typ byte, length uint32, message string) Viola
 
 // substitute stops for a frame that PostgreSQL answers with an ERROR.
 func (c *Conversation) substitute(typ byte, length uint32, r csf.Reason, message string) Step {
-	if !c.room() {
+	if !c.Room() {
 		return Step{Stop: StopWait}
 	}
-	c.violation = frontViolation(r, typ, length, message)
-	c.violation.Reaction = Recoverable
-	return Step{Stop: StopSubstitute, Violation: &c.violation}
+	v := &c.violations[Frontend]
+	*v = frontViolation(r, typ, length, message)
+	v.Reaction = Recoverable
+	return Step{Stop: StopSubstitute, Violation: v}
 }
 
 // largeBind passes a Bind that is not held in one piece: its names must stand in the first bindPrefix bytes, the
@@ -226,7 +229,7 @@ func (c *Conversation) largeBind(b []byte, size int) (step Step, forward int) {
 	if len(b) < bindPrefix {
 		return Step{Stop: StopMore, Need: bindPrefix}, 0
 	}
-	if !c.room() {
+	if !c.Room() {
 		return Step{Stop: StopWait}, 0
 	}
 	prefix := b[headerSize:bindPrefix]
@@ -242,13 +245,8 @@ func (c *Conversation) largeBind(b []byte, size int) (step Step, forward int) {
 	return step, headerSize + names
 }
 
-// room keeps two places: a substitute for Sync takes both.
-func (c *Conversation) room() bool {
-	return c.requests.n+2 <= c.limits.Requests || c.state == stSkipping
-}
-
 func (c *Conversation) roomForMarker() bool {
-	return c.copy != copyNone || c.requests.n == 0 || c.requests.at(c.requests.n-1).kind == 'c' || c.room()
+	return c.copy != copyNone || c.requests.n == 0 || c.requests.at(c.requests.n-1).kind == 'c' || c.Room()
 }
 
 // endCopy takes note of a CopyDone or CopyFail.

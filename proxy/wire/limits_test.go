@@ -79,7 +79,7 @@ func TestBackPressure(t *testing.T) {
 	r := newRelay(t, Limits{Requests: 1}, Options{}) // too few: taken as 2048
 	sent := bytes.Repeat(mSync, 5000)
 	r.client(sent)
-	if n := r.c.Outstanding(); n > 2048 || n < 2046 {
+	if n := r.c.Outstanding(); n != 2048 || r.c.Room() {
 		t.Fatalf("%d outstanding", n)
 	}
 	if s := r.c.ScanFrontend(r.front, 0); s.Stop != StopWait || s.Forward != 0 {
@@ -336,6 +336,34 @@ func TestErrorResponses(t *testing.T) {
 				t.Errorf("%s, chunk %d: %v %+v", tt.name, chunk, r.ended, r.why)
 			}
 		}
+	}
+}
+
+// TestWhoseViolation: the end is reported to both directions, with the violation of the side at fault.
+func TestWhoseViolation(t *testing.T) {
+	c := New(Limits{}, Options{})
+	if s := c.ScanFrontend(msg('Q'), 1); s.Stop != StopSubstitute {
+		t.Fatalf("%+v", s)
+	}
+	c.Substitute(nil)
+	if s := c.ScanBackend(rReady('I'), 1); s.Stop != StopViolation || s.Violation.Side != Backend {
+		t.Fatalf("%+v", s)
+	}
+	for _, s := range []Step{c.ScanFrontend(mSync, 1), c.ScanBackend(rReady('I'), 1)} {
+		if s.Stop != StopViolation || s.Forward != 0 || s.Violation.Side != Backend || s.Violation.Reason != csf.ReasonFrameState {
+			t.Errorf("%+v %+v", s, s.Violation)
+		}
+	}
+	// After the client's violation the backend still answers what came before.
+	c = New(Limits{}, Options{})
+	if s := c.ScanFrontend(cat(mSync, []byte{'z'}), 1); s.Stop != StopViolation || s.Forward != len(mSync) || s.Violation.Side != Frontend {
+		t.Fatalf("%+v", s)
+	}
+	if s := c.ScanBackend(rReady('I'), 1); s.Stop != StopNone || s.Forward != len(rReady('I')) {
+		t.Errorf("%+v", s)
+	}
+	if s := c.ScanFrontend(mSync, 1); s.Stop != StopViolation || s.Forward != 0 || s.Violation.Reason != csf.ReasonFrameType {
+		t.Errorf("%+v", s)
 	}
 }
 
