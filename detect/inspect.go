@@ -15,6 +15,8 @@ type StatementInput struct {
 	Protocol byte
 	// StandardStrings is the session's standard_conforming_strings, as the upstream reported it last.
 	StandardStrings bool
+	// Encoding is the session's client_encoding, as the upstream reported it last; "" reads as UTF8.
+	Encoding string
 	// FunctionOID is the function of a FunctionCall message.
 	FunctionOID uint32
 
@@ -70,7 +72,7 @@ type Verdict struct {
 }
 
 // Inspect decides about a statement. It is safe for concurrent use, keeps nothing of the input, and allocates
-// nothing for a statement that no rule's prefilter selects.
+// nothing for a statement that no rule's prefilter selects (a copy of it where the encoding asks for one).
 //
 // What the identity's register denies comes first; then the strongest action of all rules that are met. A rule whose
 // condition cannot be evaluated counts as met. Decisions are made from the facts of this text and never from its
@@ -80,7 +82,7 @@ func (e *Engine) Inspect(in StatementInput) Verdict {
 	if in.Protocol == 'F' {
 		f = sqltext.FunctionFacts(in.FunctionOID)
 	} else {
-		f = sqltext.Analyze(in.SQL, in.StandardStrings)
+		f = sqltext.Analyze(sqltext.Unambiguous(in.SQL, in.Encoding), in.StandardStrings)
 	}
 	v := Verdict{Kind: f.Kind, Flags: f.Flags, Fingerprint: f.Fingerprint, Commit: f.Commit()}
 	if f.Statements > 0 && !in.SelfTest {
@@ -164,5 +166,6 @@ func Redacted(in StatementInput, limit int) string {
 		}
 		return "FunctionCall " + names[0]
 	}
-	return string(sqltext.AppendRedacted(make([]byte, 0, min(limit, len(in.SQL)+16)), in.SQL, in.StandardStrings, limit))
+	text := sqltext.Unambiguous(in.SQL, in.Encoding)
+	return string(sqltext.AppendRedacted(make([]byte, 0, min(limit, len(text)+16)), text, in.StandardStrings, limit))
 }

@@ -84,6 +84,21 @@ func TestInspect(t *testing.T) {
 	}
 }
 
+func TestInspectEncoding(t *testing.T) {
+	e := newEngine(t, Config{})
+	in := StatementInput{SQL: []byte("SELECT E'\x95\\', pg_read_file('/etc/passwd') --'"), Protocol: 'Q', StandardStrings: true}
+	if v := e.Inspect(in); v.Action != Allow {
+		t.Errorf("in UTF8 it is one literal: %+v", v)
+	}
+	in.Encoding = "SJIS"
+	if v := e.Inspect(in); v.Action != Refuse {
+		t.Errorf("in SJIS it is a call: %+v", v)
+	}
+	if got := Redacted(in, 100); got != "SELECT ?, pg_read_file(?)" {
+		t.Errorf("redacted %q", got)
+	}
+}
+
 func TestInspectFunctionCall(t *testing.T) {
 	e := newEngine(t, Config{})
 	for _, oid := range []uint32{764, 765, 767, 2624, 2625, 3826} {

@@ -5,14 +5,8 @@ import "bytes"
 // bodyWord takes a token behind the first of its statement.
 func (a *analysis) bodyWord(t Token, w word) {
 	st := &a.st
-	if w.kind == Char {
-		switch w.c {
-		case '(':
-			st.depth++
-			a.openParenthesis()
-		case ')':
-			st.depth--
-		}
+	if w.is('(') {
+		a.openParenthesis()
 	}
 	if st.seekObject {
 		a.objectWord(w)

@@ -122,7 +122,8 @@ type statement struct {
 	// first is the leading keyword; object the kind of object of CREATE, ALTER and DROP.
 	first, object keyword
 	seekObject    bool
-	depth         int
+	depth         int // of parentheses
+	brackets      int
 	query         bool // what runs is a query or a data change, where INTO and INSERT INTO mean a write
 	inner         keyword
 	passive       bool // EXPLAIN without ANALYZE: planned, not run
@@ -174,6 +175,7 @@ func (a *analysis) token(t Token) {
 	}
 	a.hash.token(a, t, w, folded)
 	a.st.tokens++
+	a.nest(w)
 	if a.st.head {
 		a.headWord(w)
 	} else {
@@ -182,6 +184,27 @@ func (a *analysis) token(t Token) {
 	a.names(t, w)
 	a.suspicion(t, w)
 	a.prev2, a.prev = a.prev, w
+}
+
+// nest counts parentheses and brackets.
+func (a *analysis) nest(w word) {
+	if w.kind != Char {
+		return
+	}
+	st := &a.st
+	switch w.c {
+	case '(':
+		st.depth++
+	case ')':
+		st.depth--
+	case '[':
+		st.brackets++
+	case ']':
+		st.brackets--
+	}
+	if st.depth < 0 || st.brackets < 0 {
+		a.flag(FlagUnbalanced)
+	}
 }
 
 // foldWord gives an unquoted word in lower case, cut to the 63 bytes that PostgreSQL keeps.
@@ -226,6 +249,9 @@ func (a *analysis) endStatement() {
 		f.Flags |= FlagUnbounded
 	}
 	a.endSuspect()
+	if st.depth != 0 || st.brackets != 0 {
+		f.Flags |= FlagUnbalanced
+	}
 	if f.Statements == 0 {
 		f.Kind = st.kind
 	}

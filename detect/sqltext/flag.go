@@ -43,7 +43,8 @@ const (
 	FlagSetting
 	// FlagGuardSetting: changes a setting that guards or records: row_security, session_replication_role, log_….
 	FlagGuardSetting
-	// FlagStringSetting: may turn standard_conforming_strings off, after which '\' reads differently.
+	// FlagStringSetting: may change how texts behind it read: standard_conforming_strings off, or a client encoding
+	// whose characters hold ASCII bytes.
 	FlagStringSetting
 	// FlagOutbound: makes the server connect elsewhere (dblink, foreign servers, subscriptions).
 	FlagOutbound
@@ -57,7 +58,7 @@ const (
 	FlagBulkExport
 	// FlagProbe: asks what the server is (version()).
 	FlagProbe
-	// FlagTautology: a condition joined by OR compares two literals, as injected ones do.
+	// FlagTautology: a condition compares two literals, as injected ones do; 1 = 1 and 1 = 0 count behind OR and when true.
 	FlagTautology
 	// FlagUnionProbe: UNION SELECT of NULLs and literals only, as column counting does.
 	FlagUnionProbe
@@ -65,6 +66,8 @@ const (
 	FlagCutOff
 	// FlagBroken: PostgreSQL's lexer refuses the text, and so nothing of it runs.
 	FlagBroken
+	// FlagUnbalanced: parentheses or brackets do not pair, and so PostgreSQL's parser refuses the text.
+	FlagUnbalanced
 	flagEnd
 )
 
@@ -73,6 +76,7 @@ var flagNames = [...]string{
 	"server_file", "code_install", "privilege", "role_switch", "dynamic_sql", "commit", "credential",
 	"credential_catalog", "setting", "guard_setting", "string_setting", "outbound", "server_control", "delay",
 	"replication", "bulk_export", "probe", "tautology", "union_probe", "cut_off", "broken",
+	"unbalanced",
 }
 
 // Has says whether any flag of f is set.

@@ -5,7 +5,6 @@ package sqltext
 func (a *analysis) headWord(w word) {
 	st := &a.st
 	if w.is('(') { // (SELECT 1) UNION …
-		st.depth++
 		if st.tokens == 1 {
 			st.kind, st.query = KindSelect, true
 		}

@@ -4,7 +4,7 @@ import "unicode/utf8"
 
 // names follows qualified names up to a parenthesis: that is a call of the function of the last part.
 func (a *analysis) names(t Token, w word) {
-	if a.st.config == configOpen || a.st.config == configArg {
+	if c := a.st.config; c == configOpen || c == configArg || c == configEncodingArg {
 		a.configWord(t, w)
 	}
 	switch {
@@ -44,10 +44,8 @@ func (a *analysis) catalogName() {
 // call records a call of the last name, unless a statement only names the function to define or grant it.
 func (a *analysis) call() {
 	switch a.beforeName {
-	case kwFunction, kwProcedure, kwRoutine, kwOn, kwInto, kwTable:
-		if a.beforeName != kwOn && a.beforeName != kwTable {
-			return
-		}
+	case kwFunction, kwProcedure, kwRoutine, kwInto:
+		return
 	}
 	var buf [64]byte
 	name, ok := a.nameText(buf[:0], a.name, a.nameEscape)

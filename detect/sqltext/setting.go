@@ -14,8 +14,7 @@ func (a *analysis) settingWord(t Token, w word) {
 		return
 	}
 	switch {
-	case w.kw == kwTransaction && st.first == kwSet && a.prev.kw == kwSet,
-		w.kw == kwTransaction && a.prev.kw == kwLocal:
+	case w.kw == kwTransaction && st.first == kwSet && (a.prev.kw == kwSet || a.prev.kw == kwLocal || a.prev.kw == kwSession):
 		st.kind, st.setSeen = KindTCL, true
 		return
 	case w.kw == kwCharacteristics && st.setScope == kwSession: // SET SESSION CHARACTERISTICS AS TRANSACTION …
@@ -42,31 +41,53 @@ func (a *analysis) settingName(t Token) {
 		return
 	}
 	a.flag(settingFlags(name))
-	if string(name) == "standard_conforming_strings" {
+	switch string(name) {
+	case "standard_conforming_strings":
 		a.st.config = configStrings
 		a.flag(FlagStringSetting)
+	case "client_encoding", "names":
+		a.st.config = configEncoding
 	}
 }
 
-// settingValue takes the flag of standard_conforming_strings back when its value is plainly on.
+// settingValue takes the flag of standard_conforming_strings back when its value is plainly on, and sets it for a client
+// encoding in which bytes read differently.
 func (a *analysis) settingValue(t Token, w word) {
-	if a.st.config != configStrings || w.kw == kwTo || w.is('=') {
+	if a.st.config != configStrings && a.st.config != configEncoding || w.kw == kwTo || w.is('=') {
 		return
 	}
+	encoding := a.st.config == configEncoding
 	a.st.config = 0
-	v := bytes.Trim(a.src[t.Start:t.End], `'"`)
-	if bytes.EqualFold(v, []byte("on")) || bytes.EqualFold(v, []byte("true")) {
+	switch v := bytes.Trim(a.src[t.Start:t.End], `'"`); {
+	case encoding:
+		if a.unsafeEncoding(t) {
+			a.flag(FlagStringSetting)
+		}
+	case bytes.EqualFold(v, []byte("on")) || bytes.EqualFold(v, []byte("true")):
 		a.facts.Flags &^= FlagStringSetting
 	}
+}
+
+// unsafeEncoding says whether the token names an encoding that needs Unambiguous, or spells a name with escapes.
+func (a *analysis) unsafeEncoding(t Token) bool {
+	if t.Kind != String && t.Kind != Ident && t.Kind != QuotedIdent {
+		return true
+	}
+	if t.End-t.Start > 32 {
+		return true
+	}
+	return trailingASCII[foldEncoding(string(a.src[t.Start:t.End]))]
 }
 
 // configState says where in a change of a setting the analysis is.
 type configState uint8
 
 const (
-	configOpen    configState = iota + 1 // set_config( was read: its first argument follows
-	configArg                            // its first argument is a plain literal: a comma must follow
-	configStrings                        // SET of standard_conforming_strings: its value follows
+	configOpen        configState = iota + 1 // set_config( was read: its first argument follows
+	configArg                                // its first argument is a plain literal: a comma must follow
+	configStrings                            // SET of standard_conforming_strings: its value follows
+	configEncoding                           // SET of client_encoding: its value follows
+	configEncodingArg                        // set_config of client_encoding: a comma and its value follow
 )
 
 // configWord reads the first argument of set_config. A name that is not one plain literal is computed, and
@@ -96,11 +117,22 @@ func (a *analysis) configWord(t Token, w word) {
 			a.flag(FlagStringSetting)
 		}
 		st.config = configArg
+		if string(name) == "client_encoding" {
+			st.config = configEncodingArg
+		}
 	case configArg:
 		if !w.is(',') {
 			a.flag(FlagDynamicSQL)
 		}
 		st.config = 0
+	case configEncodingArg:
+		if w.is(',') {
+			return
+		}
+		st.config = configArg // what follows the value must be a comma, too
+		if a.unsafeEncoding(t) {
+			a.flag(FlagStringSetting)
+		}
 	}
 }
 
@@ -114,7 +146,7 @@ func settingFlags(name []byte) Flags {
 		"backslash_quote":
 		return FlagGuardSetting
 	}
-	if bytes.HasPrefix(name, []byte("log_")) || bytes.HasPrefix(name, []byte("pgaudit.")) {
+	if bytes.HasPrefix(name, []byte("log_")) || bytes.HasPrefix(name, []byte("pgaudit")) {
 		return FlagGuardSetting
 	}
 	return 0
