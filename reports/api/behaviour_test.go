@@ -75,6 +75,7 @@ func TestAPageGoesOnWhenItemsLeave(t *testing.T) {
 
 func TestBadRequestsAreProblems(t *testing.T) {
 	id := "/v1/sessions/none"
+	n := start(t, false)
 	for _, tt := range []struct {
 		method, path, body string
 		status             int
@@ -95,7 +96,7 @@ func TestBadRequestsAreProblems(t *testing.T) {
 		{"POST", "/v1/containments", `{`, 400}, {"POST", "/v1/containments", `{"reason":"` + strings.Repeat("x", 70000) + `"}`, 413},
 		{"POST", "/v1/runs", `{"runbook":"unknown"}`, 422}, {"POST", "/v1/runs", `{}`, 422}, {"POST", "/v1/reports", `{"format":"exe"}`, 422},
 	} {
-		n := start(t, false)
+		n.estate.Reset()
 		w := n.call(tt.method, tt.path, n.tokens[api.RoleAdmin], tt.body)
 		problem(t, w, tt.status)
 		if done := n.estate.Acts(); len(done) != 0 {
@@ -134,7 +135,7 @@ func TestMissingServices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{Server: s}
+	n := &node{Server: s, from: "127.0.0.1:40000"}
 	for _, r := range api.Routes() {
 		req, ok := requests()[r.ID]
 		if !ok {
@@ -167,6 +168,7 @@ func TestIdempotencyKey(t *testing.T) {
 }
 
 func TestReadyz(t *testing.T) {
+	nodes := map[bool]*node{true: start(t, true), false: start(t, false)}
 	for _, tt := range []struct {
 		statuses []api.Status
 		want     api.Status
@@ -176,7 +178,7 @@ func TestReadyz(t *testing.T) {
 		{[]api.Status{"degraded", "failed", "ok"}, "failed", 503}, {nil, "failed", 503}, {[]api.Status{"ok", ""}, "failed", 503},
 	} {
 		for _, local := range []bool{true, false} {
-			n := start(t, local)
+			n := nodes[local]
 			n.estate.Ready = nil
 			for i, s := range tt.statuses {
 				n.estate.Ready = append(n.estate.Ready, api.Component{Name: fmt.Sprint("c", i), Status: s, Detail: "inside"})

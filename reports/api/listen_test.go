@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -246,7 +247,7 @@ func TestAPanicStaysInItsCall(t *testing.T) {
 	n := start(t, false)
 	services := n.services
 	services.Metrics = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("inside") })
-	s, err := api.New(api.Options{Services: services, Guard: n.Guard(), Dashboard: nil})
+	s, err := api.New(api.Options{Services: services, Guard: n.Guard(), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -90,6 +90,15 @@ func (e *Estate) Recorded() []csf.Event {
 	return append([]csf.Event{}, e.events...)
 }
 
+// Reset makes the estate as New gives it, but for the exported fields.
+func (e *Estate) Reset() {
+	fresh := New()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.sessions, e.containments, e.runs, e.reports, e.paused = fresh.sessions, fresh.containments, fresh.runs, fresh.reports, false
+	e.acts, e.events = nil, nil
+}
+
 // Forget empties Acts and Recorded.
 func (e *Estate) Forget() {
 	e.mu.Lock()
