@@ -104,7 +104,7 @@ func TestGuessing(t *testing.T) {
 		if f.Count != 10 || f.Client.String() != "192.0.2.1" || f.Severity != SeverityHigh || len(f.CSF) == 0 || f.RuleVersion == "" {
 			t.Errorf("%+v", f)
 		}
-		if len(s.findings) != 1 || s.findings[0].Responses[0] != (Response{ActionContainSource, 15 * time.Minute}) {
+		if len(s.findings) != 1 || s.findings[0].Responses[0] != (Response{Action: ActionAlert}) {
 			t.Errorf("responded to %+v", s.findings)
 		}
 		// Going on does not open it again; reaching the threshold again is responded to.
@@ -159,6 +159,20 @@ func TestSpraying(t *testing.T) {
 		if s.opened()["auth.spraying source:2001:db8::/64"] != 1 {
 			t.Errorf("opened: %v", s.opened())
 		}
+		for i := range 20 {
+			e.Observe(failed("2001:db8::1", fmt.Sprintf("other%d", i)))
+		}
+		synctest.Wait()
+		if s.opened()["auth.spraying_wide source:2001:db8::/64"] != 1 {
+			t.Errorf("opened: %v", s.opened())
+		}
+		contained := false
+		for _, f := range s.findings {
+			contained = contained || f.RuleID == "auth.spraying_wide" && f.Responses[0] == (Response{ActionContainSource, 30 * time.Minute})
+		}
+		if !contained {
+			t.Errorf("responded to %+v", s.findings)
+		}
 	})
 }
 
@@ -171,6 +185,9 @@ func TestEventRules(t *testing.T) {
 	}{
 		{"protocol.violations source:192.0.2.7", csf.Event{Kind: csf.ProtocolViolation, Client: client, Facts: csf.Facts{"side": "frontend"}}, 10},
 		{"protocol.upstream_violation upstream:db1:5432", csf.Event{Kind: csf.ProtocolViolation, Client: client, Upstream: "db1:5432", Facts: csf.Facts{"side": "backend"}}, 1},
+		{"protocol.flood source:192.0.2.7", csf.Event{Kind: csf.ProtocolViolation, Client: client, Facts: csf.Facts{"side": "frontend"}}, 600},
+		{"auth.brute_force source:192.0.2.7", csf.Event{Kind: csf.AuthFailed, Reason: csf.ReasonPassword, Client: client, Facts: csf.Facts{"claimed_user": "a"}}, 30},
+		{"cancel.brute_force source:192.0.2.7", csf.Event{Kind: csf.CancelRefused, Reason: csf.ReasonCancelUnknown, Client: client}, 100},
 		{"proxyproto.unregistered source:192.0.2.7", csf.Event{Kind: csf.ProxyRefused, Reason: csf.ReasonProxyUnregistered, Peer: client}, 3},
 		{"tls.plaintext source:192.0.2.7", csf.Event{Kind: csf.TLSPlaintextRefused, Reason: csf.ReasonPlaintext, Client: client}, 5},
 		{"cancel.guessing source:192.0.2.7", csf.Event{Kind: csf.CancelRefused, Reason: csf.ReasonCancelUnknown, Client: client}, 10},
