@@ -89,6 +89,7 @@ func NewIngester(db *DB, spool *Spool, opts IngesterOptions) *Ingester {
 // that does not decode.
 func (i *Ingester) Run(ctx context.Context) error {
 	pause := i.opts.RetryMin
+	again := false // the connection was lost and is tried once before that counts as an outage
 	for {
 		stored, err := i.connectAndPump(ctx)
 		if ctx.Err() != nil {
@@ -98,10 +99,13 @@ func (i *Ingester) Run(ctx context.Context) error {
 			i.setState(func(s *IngestState) { s.Connected, s.Err, s.Since = false, err, i.opts.Now() })
 			return err
 		}
-		i.outage(err)
 		if stored {
-			pause = i.opts.RetryMin
+			pause, again = i.opts.RetryMin, false
 		}
+		if again = !again && i.State().Connected; again {
+			continue
+		}
+		i.outage(err)
 		t := time.NewTimer(pause)
 		select {
 		case <-t.C:
@@ -128,9 +132,8 @@ func (i *Ingester) connectAndPump(ctx context.Context) (stored bool, err error) 
 	if err != nil {
 		return false, err
 	}
-	if last > i.spool.Stats().LastSeq {
-		return false, fmt.Errorf("%w: the event store has %d records of log %s, the spool ends at %d: the spool's directory was put back to an earlier state; move it away to start a new log",
-			ErrGone, last, i.spool.Log(), i.spool.Stats().LastSeq)
+	if err := i.spool.checkStored(last); err != nil {
+		return false, err
 	}
 	if err := i.spool.MarkStored(last); err != nil {
 		return false, err
@@ -154,12 +157,12 @@ func (i *Ingester) connectAndPump(ctx context.Context) (stored bool, err error) 
 			return stored, err
 		}
 		if len(batch) == 0 {
-			if err := i.db.Ping(ctx); err != nil {
+			if err := i.ping(ctx); err != nil {
 				return stored, err
 			}
 			continue
 		}
-		res, err := i.db.storeBatch(ctx, i.spool.Node(), i.spool.Log(), batch)
+		res, err := i.store(ctx, batch)
 		if err != nil {
 			return stored, err
 		}
@@ -174,6 +177,21 @@ func (i *Ingester) connectAndPump(ctx context.Context) (stored bool, err error) 
 			return stored, err
 		}
 	}
+}
+
+// answerTimeout bounds a question to the store and a batch: a network that swallows packets is an outage too.
+const answerTimeout = time.Minute
+
+func (i *Ingester) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	return i.db.Ping(ctx)
+}
+
+func (i *Ingester) store(ctx context.Context, batch []Record) (batchResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	return i.db.storeBatch(ctx, i.spool.Node(), i.spool.Log(), batch)
 }
 
 // nextBatch waits for a record and takes it and what follows; empty when nothing came within IdleCheck.

@@ -2,8 +2,11 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -249,6 +252,32 @@ func TestReplacedSpoolIsANewLog(t *testing.T) {
 	seqs, err := db.Sequences(t.Context(), time.Time{}, time.Time{})
 	if err != nil || len(seqs) != 1 || seqs[0].Logs != 2 || seqs[0].Missing != 0 {
 		t.Errorf("sequences %+v %v", seqs, err)
+	}
+}
+
+func TestSpoolPutBackToAnEarlierStateIsRefused(t *testing.T) {
+	db := openDB(t, database(t), DBOptions{})
+	dir, earlier := t.TempDir(), t.TempDir()
+	s, _ := openSpool(t, SpoolOptions{Dir: dir})
+	appendN(t, s, 3)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(filepath.Join(earlier, "spool"), os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	s, _ = openSpool(t, SpoolOptions{Dir: dir})
+	appendN(t, s, 3)
+	i, stop := ingest(t, db, s)
+	if err := i.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+
+	back, _ := openSpool(t, SpoolOptions{Dir: filepath.Join(earlier, "spool")})
+	appendN(t, back, 10) // beyond what is stored, with numbers that were given out before
+	if err := NewIngester(db, back, IngesterOptions{}).Run(t.Context()); !errors.Is(err, ErrGone) {
+		t.Errorf("the ingester: %v, want ErrGone", err)
 	}
 }
 

@@ -242,35 +242,6 @@ func TestMicros(t *testing.T) {
 	}
 }
 
-func BenchmarkRecord(b *testing.B) {
-	r, err := NewStatementRecorder(RecorderOptions{Append: func(csf.Event) (uint64, error) { return 1, nil }})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer r.Close()
-	rec := record(1, 1)
-	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
-		rec.Start, rec.Statement = int64(i), uint64(i%50)
-		r.Record(&rec)
-	}
-}
-
-func BenchmarkAppend(b *testing.B) {
-	s, _, err := OpenSpool(SpoolOptions{Dir: b.TempDir(), Node: "edge-1", MaxBytes: 64 << 30})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
-	e := fullEvent()
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := s.Append(e); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
 func ExampleMicros() {
 	fmt.Println(Micros(1500 * time.Microsecond))
 	// Output: 1500

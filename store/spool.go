@@ -161,6 +161,8 @@ type Spool struct {
 	err       error         // wraps ErrFailed; final
 	closing   bool          // Close was called
 	stopped   bool          // the writer has ended
+	opened    uint64        // last record when the spool was opened
+	checked   bool          // the event store was compared with it
 	writeTime time.Time     // time of the newest age
 
 	// fileMu is held over the fsync beside the writer and over the change of file, so that neither meets the other;
@@ -351,6 +353,20 @@ func (s *Spool) MarkStored(seq uint64) error {
 		s.mu.Unlock()
 	}
 	return errors.Join(errs...)
+}
+
+// checkStored compares what the event store had before this spool was opened with what the spool then held. More is
+// a directory that was put back to an earlier state: its next numbers were given out before, and the store would take
+// the new events for those it has.
+func (s *Spool) checkStored(seq uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.checked && seq > s.opened {
+		return fmt.Errorf("%w: the event store has %d records of log %s, the spool in %s ended at %d: it was put back to an earlier state; move it away to start a new log",
+			ErrGone, seq, s.log, s.opts.Dir, s.opened)
+	}
+	s.checked = true
+	return nil
 }
 
 // announce wakes everybody who waits for a change. The caller holds mu.

@@ -86,7 +86,7 @@ func (s *Spool) recover() (rec Recovery, err error) {
 		return rec, errors.Join(fmt.Errorf("spool: %w", err), s.file.Close())
 	}
 	rec.LastSeq, rec.Segments = next-1, len(segments)
-	s.last, s.written, s.synced = next-1, next-1, next-1
+	s.last, s.written, s.synced, s.opened = next-1, next-1, next-1, next-1
 	s.stored = segments[0].first - 1 // earlier ones were removed, which only MarkStored does
 	s.segments, s.bytes = segments, rec.Bytes
 	s.offset = segments[len(segments)-1].size
