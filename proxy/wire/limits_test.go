@@ -133,6 +133,10 @@ func TestNames(t *testing.T) {
 			[][]byte{rParsed, rError("26000"), rReady('I'), used}, []uint64{0}},
 		{"unnamed", Limits{}, [][]byte{mParse("", "12"), use(""), mParse("", "123"), use("")},
 			[][]byte{rParsed, used, rParsed, used}, []uint64{2, 3}},
+		{"a failed Parse destroys the unnamed statement", Limits{}, [][]byte{mParse("", "12"), mSync, mParse("", "123"), mSync, use("")},
+			[][]byte{rParsed, rReady('I'), rError("42601"), rReady('I'), used}, []uint64{0}},
+		{"a name too long to be kept", Limits{}, [][]byte{mParse(strings.Repeat("n", 257), "12"), use(strings.Repeat("n", 257))},
+			[][]byte{rParsed, used}, []uint64{0}},
 		{"a Query destroys the unnamed statement", Limits{}, [][]byte{mParse("", "12"), mSync, mQuery("1234567"), use("")},
 			[][]byte{rParsed, rReady('I'), rTag("SET"), rReady('I'), used}, []uint64{7, 0}},
 		{"DISCARD ALL", Limits{}, [][]byte{mParse("a", "12"), mSync, mQuery("1234567"), use("a")},
@@ -335,6 +339,30 @@ func TestErrorResponses(t *testing.T) {
 			if (r.ended == StopNone) != tt.ok || tt.ok && !bytes.Equal(r.toClient, tt.b) {
 				t.Errorf("%s, chunk %d: %v %+v", tt.name, chunk, r.ended, r.why)
 			}
+		}
+	}
+}
+
+// TestSpareReadyForQuery: a Sync inside a COPY that failed may be answered, but not once PostgreSQL has gone on.
+func TestSpareReadyForQuery(t *testing.T) {
+	for _, tt := range []struct {
+		server []byte
+		ok     bool
+	}{
+		{cat(rReady('I'), rTag("SET"), rReady('I')), true},
+		{cat(rTag("SET"), rReady('I')), true},
+		{cat(rTag("SET"), rReady('I'), rReady('I')), false},
+		{cat(rReady('I'), rReady('I')), false},
+	} {
+		r := newRelay(t, Limits{}, Options{})
+		r.client(mQuery("copy"))
+		r.server(rCopyIn)
+		r.client(mSync)
+		r.server(cat(rError("22P02"), rReady('I')))
+		r.client(mQuery("x"))
+		r.server(tt.server)
+		if (r.ended == StopNone) != tt.ok {
+			t.Errorf("%s: %v %+v", types(tt.server), r.ended, r.why)
 		}
 	}
 }

@@ -105,6 +105,10 @@ func (n *names) drop(id int32) {
 
 // clear forgets every name.
 func (n *names) clear() {
+	n.drop(unnamed)
+	if len(n.ids) == 0 {
+		return
+	}
 	for id := range n.slots {
 		if n.slots[id].live {
 			n.drop(int32(id))
