@@ -16,35 +16,34 @@ const (
 	maxFailureAddresses = 4096
 )
 
-// failures limits wrong tokens by client address.
+// failures limits wrong tokens by client address. Addresses live in two generations: when the young one is full it
+// becomes the old one, and what was old is forgotten, so that a flood of addresses costs each of them one look-up.
 type failures struct {
-	mu     sync.Mutex
-	byAddr map[netip.Addr]*failing
+	mu         sync.Mutex
+	young, old map[netip.Addr]*failing
 }
 
 type failing struct {
 	bucket *rate.Limiter
-	last   time.Time
 	// told says that the present run of refusals has its event.
 	told bool
 }
 
-func newFailures() *failures { return &failures{byAddr: map[netip.Addr]*failing{}} }
+func newFailures() *failures { return &failures{young: map[netip.Addr]*failing{}} }
 
 // failed counts one wrong token. limited says that the address is over its limit, and first that this is the first
 // time since it was last below it.
 func (f *failures) failed(a netip.Addr, now time.Time) (limited, first bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	e := f.byAddr[a]
+	e := f.find(a)
 	if e == nil {
-		if len(f.byAddr) >= maxFailureAddresses {
-			f.forget(now)
-		}
 		e = &failing{bucket: rate.NewLimiter(rate.Every(failureEvery), failureBurst)}
-		f.byAddr[a] = e
 	}
-	e.last = now
+	if f.young[a] == nil && len(f.young) >= maxFailureAddresses/2 {
+		f.young, f.old = map[netip.Addr]*failing{}, f.young
+	}
+	f.young[a] = e
 	if e.bucket.AllowN(now, 1) {
 		e.told = false
 		return false, false
@@ -58,23 +57,13 @@ func (f *failures) failed(a netip.Addr, now time.Time) (limited, first bool) {
 func (f *failures) limited(a netip.Addr, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	e := f.byAddr[a]
+	e := f.find(a)
 	return e != nil && e.bucket.TokensAt(now) < 1
 }
 
-// forget makes room: whoever has a full bucket again is forgotten, or else whoever failed longest ago.
-func (f *failures) forget(now time.Time) {
-	var oldest netip.Addr
-	for a, e := range f.byAddr {
-		if e.bucket.TokensAt(now) >= failureBurst {
-			delete(f.byAddr, a)
-			continue
-		}
-		if !oldest.IsValid() || e.last.Before(f.byAddr[oldest].last) {
-			oldest = a
-		}
+func (f *failures) find(a netip.Addr) *failing {
+	if e := f.young[a]; e != nil {
+		return e
 	}
-	if len(f.byAddr) >= maxFailureAddresses {
-		delete(f.byAddr, oldest)
-	}
+	return f.old[a]
 }

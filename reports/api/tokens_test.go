@@ -205,9 +205,6 @@ func TestWrongTokensAreLimited(t *testing.T) {
 	if got := ask("203.0.113.9", weak); got != 200 {
 		t.Errorf("an hour later: %d", got)
 	}
-	for i := range 10000 { // addresses without end take memory with an end
-		ask(fmt.Sprintf("[2001:db8::%x]", i), "wrong")
-	}
 }
 
 func TestRoles(t *testing.T) {

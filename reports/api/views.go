@@ -271,7 +271,7 @@ type Run struct {
 	ID       string    `json:"id"`
 	Runbook  string    `json:"runbook"`
 	Cluster  string    `json:"cluster,omitempty"`
-	State    string    `json:"state" doc:"running, succeeded, failed or rolled_back"`
+	State    string    `json:"state" doc:"running, ok, failed, rolled-back, abandoned or would-fail (of a dry run)"`
 	DryRun   bool      `json:"dry_run,omitempty"`
 	By       string    `json:"by" doc:"Person, health or rule:NAME"`
 	Started  time.Time `json:"started"`
@@ -283,7 +283,7 @@ type Run struct {
 // RunStep is one step of a run.
 type RunStep struct {
 	Name     string    `json:"name"`
-	State    string    `json:"state" doc:"pending, running, succeeded, failed, skipped or rolled_back"`
+	State    string    `json:"state" doc:"running, ok, failed or would-fail"`
 	Started  time.Time `json:"started,omitzero"`
 	Finished time.Time `json:"finished,omitzero"`
 	Detail   string    `json:"detail,omitempty"`

@@ -26,9 +26,9 @@ func shape(state string) string {
 		return "●"
 	case "EXCEPTION", "DEGRADED", "PAUSED", "MEDIUM":
 		return "◐"
-	case "FAILED", "CRITICAL", "HIGH", "OPEN", "DOWN", "ROLLED_BACK":
+	case "FAILED", "CRITICAL", "HIGH", "OPEN", "DOWN", "ROLLED-BACK", "WOULD-FAIL":
 		return "✕"
-	case "STALE", "VOID":
+	case "STALE", "VOID", "ABANDONED":
 		return "◇"
 	case "SUPPORTED", "LOW", "RUNNING":
 		return "△"

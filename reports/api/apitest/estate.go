@@ -57,10 +57,10 @@ func New() *Estate {
 	}
 	e.containments = []api.Containment{{ID: "c-1", Kind: "client", Target: "203.0.113.7/32", Reason: "password guessing", By: "rule:auth-guessing",
 		Applied: Now().Add(-time.Minute), Expires: Now().Add(time.Hour), Sessions: 2}}
-	e.runs = []api.Run{{ID: "0195f000-1111-7000-8000-000000000001", Runbook: "failover", Cluster: "orders", State: "succeeded", By: "health", Started: Now().Add(-time.Hour), Finished: Now().Add(-time.Hour + 1840*time.Millisecond),
+	e.runs = []api.Run{{ID: "0195f000-1111-7000-8000-000000000001", Runbook: "failover", Cluster: "orders", State: "ok", By: "health", Started: Now().Add(-time.Hour), Finished: Now().Add(-time.Hour + 1840*time.Millisecond),
 		Steps: []api.RunStep{
-			{Name: "confirm", State: "succeeded", Started: Now().Add(-time.Hour), Finished: Now().Add(-time.Hour + 600*time.Millisecond), Detail: "3 of 3 checks failed"},
-			{Name: "promote", State: "succeeded", Started: Now().Add(-time.Hour + 600*time.Millisecond), Finished: Now().Add(-time.Hour + 1500*time.Millisecond), Detail: "db2.internal:5432"},
+			{Name: "confirm", State: "ok", Started: Now().Add(-time.Hour), Finished: Now().Add(-time.Hour + 600*time.Millisecond), Detail: "3 of 3 checks failed"},
+			{Name: "promote", State: "ok", Started: Now().Add(-time.Hour + 600*time.Millisecond), Finished: Now().Add(-time.Hour + 1500*time.Millisecond), Detail: "db2.internal:5432"},
 		}}}
 	e.reports = []api.Report{{ID: "r-1", Format: "xlsx", Period: api.Period{From: Now().Add(-720 * time.Hour), To: Now()}, Created: Now(), By: "first-auditor", Bytes: 5, SHA256: "ab"}}
 	return e
