@@ -95,7 +95,7 @@ func requests() map[string]request {
 		"get-session":       {path: "/v1/sessions/" + id, status: 200, object: id},
 		"kill-session":      {path: "/v1/sessions/" + id + "?reason=theft", status: 204, object: id},
 		"list-containments": {path: "/v1/containments", status: 200},
-		"contain":           {path: "/v1/containments", body: `{"kind":"client","target":"203.0.113.9","duration":"1h","reason":"guessing"}`, status: 201, object: "client:203.0.113.9"},
+		"contain":           {path: "/v1/containments", body: `{"kind":"source","target":"203.0.113.9","duration":"1h","reason":"guessing"}`, status: 201, object: "source:203.0.113.9"},
 		"lift-containment":  {path: "/v1/containments/c-1", status: 204, object: "c-1"},
 		"list-upstreams":    {path: "/v1/upstreams", status: 200},
 		"pause-upstream":    {path: "/v1/upstreams/orders/pause", status: 204, object: "orders"},

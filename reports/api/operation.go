@@ -92,7 +92,7 @@ func (s *Server) listContainments(ctx context.Context, q *Paging) (*pageBody[Con
 
 type containInput struct {
 	Body struct {
-		Kind     string `json:"kind" enum:"identity,source,client" doc:"What target is: an identity's name, a PROXY source's name, or a client address or prefix"`
+		Kind     string `json:"kind" enum:"source,identity,database" doc:"What target is: a client address or prefix, an identity's name, or a database's name"`
 		Target   string `json:"target" minLength:"1" maxLength:"256"`
 		Duration string `json:"duration" maxLength:"32" example:"1h" doc:"At most 30d"`
 		Reason   string `json:"reason" minLength:"1" maxLength:"500"`
@@ -116,7 +116,7 @@ func (s *Server) contain(ctx context.Context, in *containInput) (*struct{ Body C
 	return &struct{ Body Containment }{c}, nil
 }
 
-// ParseContainment checks what a person asks for. A client is given back as a prefix; one that covers more than a
+// ParseContainment checks what a person asks for. A source is given back as a prefix; one that covers more than a
 // /8 of IPv4 or a /32 of IPv6 is refused, because it is a typing error that would keep everybody out.
 func ParseContainment(kind, target, duration string) (ContainRequest, error) {
 	d, err := ParseDuration(duration)
@@ -127,11 +127,11 @@ func ParseContainment(kind, target, duration string) (ContainRequest, error) {
 		return ContainRequest{}, fmt.Errorf("%w: a containment lasts at most 30d", ErrInvalid)
 	}
 	switch kind {
-	case "identity", "source":
+	case "identity", "database":
 		if Clean(target) != target || target == "" {
 			return ContainRequest{}, fmt.Errorf("%w: the target is no name", ErrInvalid)
 		}
-	case "client":
+	case "source":
 		p, err := netip.ParsePrefix(target)
 		if a, addrErr := netip.ParseAddr(target); addrErr == nil {
 			a = a.Unmap().WithZone("")
@@ -145,7 +145,7 @@ func ParseContainment(kind, target, duration string) (ContainRequest, error) {
 		}
 		target = p.Masked().String()
 	default:
-		return ContainRequest{}, fmt.Errorf("%w: the kind is identity, source or client", ErrInvalid)
+		return ContainRequest{}, fmt.Errorf("%w: the kind is source, identity or database", ErrInvalid)
 	}
 	return ContainRequest{Kind: kind, Target: target, Duration: d}, nil
 }

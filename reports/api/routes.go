@@ -51,7 +51,7 @@ func Routes() []Route {
 		{ID: "get-session", Method: get, Path: "/v1/sessions/{id}", Role: a, Tag: "operation", Summary: "One live session"},
 		{ID: "kill-session", Method: del, Path: "/v1/sessions/{id}", Role: o, Tag: "operation", Status: http.StatusNoContent, Summary: "End a session"},
 		{ID: "list-containments", Method: get, Path: "/v1/containments", Role: a, Tag: "operation", Summary: "Who is kept out for now"},
-		{ID: "contain", Method: post, Path: "/v1/containments", Role: o, Tag: "operation", Status: http.StatusCreated, Summary: "Keep an identity, source or client out for a time"},
+		{ID: "contain", Method: post, Path: "/v1/containments", Role: o, Tag: "operation", Status: http.StatusCreated, Summary: "Keep a source, identity or database out for a time"},
 		{ID: "lift-containment", Method: del, Path: "/v1/containments/{id}", Role: o, Tag: "operation", Status: http.StatusNoContent, Summary: "Lift a containment"},
 		{ID: "list-upstreams", Method: get, Path: "/v1/upstreams", Role: a, Tag: "operation", Summary: "Clusters and their members"},
 		{ID: "pause-upstream", Method: post, Path: "/v1/upstreams/{cluster}/pause", Role: o, Tag: "operation", Status: http.StatusNoContent, Summary: "Hold new work for a cluster"},

@@ -86,7 +86,7 @@ type SessionControl interface {
 type ContainmentControl interface {
 	// Containments gives those in force.
 	Containments(ctx context.Context) ([]Containment, error)
-	// Contain applies one and ends the live sessions it covers; ErrInvalid for an unknown identity or an exempt address.
+	// Contain applies one and ends the live sessions it covers; ErrInvalid for an address that is exempt.
 	Contain(ctx context.Context, r ContainRequest, by Actor) (Containment, error)
 	// Lift ends it before its time; ErrNotFound when it is not in force.
 	Lift(ctx context.Context, id string, by Actor) error

@@ -167,8 +167,8 @@ type Session struct {
 
 // ContainRequest asks to keep somebody out for a time.
 type ContainRequest struct {
-	// Kind says what Target is: identity (a name), source (a registered PROXY source) or client (an address or prefix).
-	Kind     string        `json:"kind" enum:"identity,source,client"`
+	// Kind says what Target is: source (a client address or prefix), identity (its name) or database (its name).
+	Kind     string        `json:"kind" enum:"source,identity,database"`
 	Target   string        `json:"target"`
 	Duration time.Duration `json:"duration"`
 }
@@ -176,7 +176,7 @@ type ContainRequest struct {
 // Containment is somebody kept out.
 type Containment struct {
 	ID       string    `json:"id"`
-	Kind     string    `json:"kind" enum:"identity,source,client"`
+	Kind     string    `json:"kind" enum:"source,identity,database"`
 	Target   string    `json:"target"`
 	Reason   string    `json:"reason"`
 	By       string    `json:"by" doc:"Person, or rule:NAME"`

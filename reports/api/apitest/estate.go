@@ -55,7 +55,7 @@ func New() *Estate {
 			Started: Now().Add(-time.Duration(i) * time.Minute), BytesIn: int64(i) * 3000, BytesOut: int64(i) * 7_000_000, Statements: int64(i) * 17, Errors: int64(i % 3),
 		})
 	}
-	e.containments = []api.Containment{{ID: "c-1", Kind: "client", Target: "203.0.113.7/32", Reason: "password guessing", By: "rule:auth-guessing",
+	e.containments = []api.Containment{{ID: "c-1", Kind: "source", Target: "203.0.113.7/32", Reason: "password guessing", By: "rule:auth-guessing",
 		Applied: Now().Add(-time.Minute), Expires: Now().Add(time.Hour), Sessions: 2}}
 	e.runs = []api.Run{{ID: "0195f000-1111-7000-8000-000000000001", Runbook: "failover", Cluster: "orders", State: "ok", By: "health", Started: Now().Add(-time.Hour), Finished: Now().Add(-time.Hour + 1840*time.Millisecond),
 		Steps: []api.RunStep{
