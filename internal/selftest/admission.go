@@ -35,8 +35,8 @@ func sourceNotAllowed(ctx context.Context, t Target) Outcome {
 // floodMost bounds the connections of a test: a higher limit is not tested, which shows.
 const floodMost = 2048
 
-// floodTries is how many connections beyond the limit are tried until one is refused, and floodPause is between
-// them: connections are counted by goroutines of their own, which a loaded machine may run late.
+// floodTries is how often a login beyond the limit is tried until one is refused, and floodPause is between the
+// tries: an ingress may count connections in goroutines of their own, which a loaded machine runs late.
 const (
 	floodTries = 10
 	floodPause = 50 * time.Millisecond
@@ -48,6 +48,9 @@ func startupFloodLimit(ctx context.Context, t Target) Outcome {
 	limit := min(t.Listener.Limits.StartupPending, t.Listener.Limits.PerSource)
 	if limit <= 0 || limit > floodMost {
 		return void("a limit of %d unfinished logins per address is outside what is tried (1 to %d)", limit, floodMost)
+	}
+	if err := a.equipped(); err != nil {
+		return void("%v", err)
 	}
 	var from netip.Addr
 	if t.Listener.Proxy.Mode != "require" {
@@ -69,28 +72,26 @@ func startupFloodLimit(ctx context.Context, t Target) Outcome {
 		flood = append(flood, w)
 	}
 	var refused *wire
-	for refused == nil {
-		if len(flood) == limit+floodTries {
-			return fail("%d connections of one address were served, the limit is %d", len(flood), limit)
-		}
-		a.pause(floodPause)
-		w, err := a.open(from)
+	for range floodTries {
+		w, served, err := a.oneMore(from)
 		if err != nil {
 			return void("after %d connections: %v", len(flood), err)
 		}
 		flood = append(flood, w)
-		conn, err := a.secure(w)
-		if err != nil {
+		if !served {
 			refused = w
 			break
 		}
-		s := &session{wire: w, conn: conn}
-		if err := s.start(User, Database, a.Fixture.password); err != nil {
-			return void("%v", err)
+		// It was let in, so it does not count as unfinished: another one takes its place.
+		idle, err := a.open(from)
+		if err != nil {
+			return void("after %d connections: %v", len(flood), err)
 		}
-		if !s.ready && len(s.asked) == 0 {
-			refused = w
-		}
+		flood = append(flood, idle)
+		a.pause(floodPause)
+	}
+	if refused == nil {
+		return fail("a client is served beside %d unfinished logins of its address, the limit is %d", len(flood)-floodTries, limit)
 	}
 	if _, ok := a.recorded(refused.port, csf.LimitExceeded); !ok {
 		return fail("connection %d of one address was refused, which is not on record", len(flood))
@@ -106,7 +107,24 @@ func startupFloodLimit(ctx context.Context, t Target) Outcome {
 	}) {
 		return fail("after the flood the self-test user cannot log in any more")
 	}
-	return pass("connection %d of one address was refused (limit %d) and recorded; logins work afterwards", opened, limit)
+	return pass("connection %d of one address was refused (limit %d unfinished logins) and recorded; logins work afterwards", opened, limit)
+}
+
+// oneMore tries to log in from the address; served says that the ingress went as far as to answer the login.
+func (a *attacker) oneMore(from netip.Addr) (w *wire, served bool, err error) {
+	if w, err = a.open(from); err != nil {
+		return nil, false, err
+	}
+	conn, err := a.secure(w)
+	if err != nil {
+		return w, false, nil
+	}
+	s := &session{wire: w, conn: conn}
+	if err = s.start(User, Database, a.Fixture.password); err != nil {
+		w.Close()
+		return nil, false, err
+	}
+	return w, s.ready || len(s.asked) > 0, nil
 }
 
 // proxyHeaderUnregistered claims another client's address by a PROXY header of each version, from an address that is

@@ -101,13 +101,25 @@ func (a *attacker) dial(peer netip.Addr) (*wire, error) {
 	return &wire{Conn: c, port: uint16(local.Port)}, nil
 }
 
+// equipped says what a self-test lacks to be let into TLS. Without it a refusal shows nothing of the control.
+func (a *attacker) equipped() error {
+	switch t := a.Listener.TLS; {
+	case t.Mode == "off" || t.Mode == "":
+	case a.TLS == nil:
+		return errors.New("the self-test was given no TLS configuration")
+	case t.ClientCert == "require" && len(a.TLS.Certificates) == 0 && a.TLS.GetClientCertificate == nil:
+		return errors.New("the listener requires a client certificate and the self-test has none")
+	}
+	return nil
+}
+
 // secure asks for TLS where the listener offers it. What it returns reads and writes inside it.
 func (a *attacker) secure(w *wire) (net.Conn, error) {
 	if a.Listener.TLS.Mode == "off" || a.Listener.TLS.Mode == "" {
 		return w.Conn, nil
 	}
-	if a.TLS == nil {
-		return nil, errors.New("the self-test was given no TLS configuration")
+	if err := a.equipped(); err != nil {
+		return nil, err
 	}
 	if _, err := w.Write(binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, codeSSL)); err != nil {
 		return nil, err

@@ -439,6 +439,11 @@ func (c *client) authenticate(how config.Auth, up net.Conn, p map[string]string)
 }
 
 func (c *client) relay(up net.Conn) {
+	c.mu.Lock()
+	c.live[c.raw] = c.user
+	c.pending[c.addr]--
+	c.pended = false
+	c.mu.Unlock()
 	c.send(&pgproto3.AuthenticationOk{})
 	for {
 		typ, body, err := framed{up}.Receive(maxBody)
@@ -458,11 +463,6 @@ func (c *client) relay(up net.Conn) {
 			break
 		}
 	}
-	c.mu.Lock()
-	c.live[c.raw] = c.user
-	c.pending[c.addr]--
-	c.pended = false
-	c.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

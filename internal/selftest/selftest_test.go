@@ -82,6 +82,8 @@ func TestOtherTargets(t *testing.T) {
 		}, Fail},
 		{"startup-flood-limit", func(t *Target) { t.Listener.Limits.StartupPending, t.Listener.Limits.PerSource = 1e6, 1e6 }, Void},
 		{"malformed-frame", func(t *Target) { t.TLS = nil }, Void},
+		{"unknown-identity", func(t *Target) { t.Listener.TLS.ClientCert = "require" }, Void},
+		{"startup-flood-limit", func(t *Target) { t.Listener.TLS.ClientCert = "require" }, Void},
 		{"containment-drill", func(t *Target) { t.Contain = nil }, Void},
 		{"redaction-canary", func(t *Target) { t.Events = func(context.Context, time.Time, csf.Kind) []csf.Event { return nil } }, Void},
 		{"record-completeness", func(t *Target) { t.Counters = func() (int64, int64) { return 0, 0 } }, Fail},
