@@ -167,12 +167,13 @@ func (i *Ingester) connectAndPump(ctx context.Context) (stored bool, err error) 
 			return stored, err
 		}
 		stored, last = true, res.last
-		i.setState(func(s *IngestState) {
-			s.StoredSeq, s.Batches, s.Events = last, s.Batches+1, s.Events+uint64(res.stored)
-		})
 		if res.gap != nil {
 			i.report(csf.Event{Kind: csf.LogGapDetected, Facts: csf.Facts{"gap_node": i.spool.Node(), "from": res.gap.from, "to": res.gap.to, "detail": res.gap.detail}})
 		}
+		// After the report, so that whoever waits for this batch can wait for it too.
+		i.setState(func(s *IngestState) {
+			s.StoredSeq, s.Batches, s.Events = last, s.Batches+1, s.Events+uint64(res.stored)
+		})
 		if err := i.spool.MarkStored(last); err != nil {
 			return stored, err
 		}
