@@ -41,9 +41,13 @@ func newListenerConfig(c config.Listener) (*listenerConfig, error) {
 	}
 	var sources []proxyproto.Source
 	for _, s := range c.Proxy.Sources {
+		var key []byte
+		if s.HMACKey.Value != "" {
+			key = []byte(s.HMACKey.Value)
+		}
 		sources = append(sources, proxyproto.Source{
 			Name: s.Name, Networks: s.Networks, Owner: s.Owner, ApprovedBy: s.ApprovedBy, Expires: s.Expires.Time,
-			ClientNetworks: s.ClientNetworks, HMACKey: []byte(s.HMACKey.Value),
+			ClientNetworks: s.ClientNetworks, HMACKey: key,
 		})
 	}
 	l.sources, err = proxyproto.NewRegister(sources)

@@ -147,6 +147,9 @@ func (e *estate) writeConfig(cert, key string) error {
 	if err != nil {
 		return err
 	}
+	if err := os.WriteFile(filepath.Join(e.dir, "rules.yaml"), []byte(ruleFile), 0o600); err != nil {
+		return err
+	}
 	e.config = filepath.Join(e.dir, "csfproxy.yaml")
 	return os.WriteFile(e.config, b.Bytes(), 0o600)
 }
@@ -169,6 +172,17 @@ func secret() string {
 	rand.Read(b)
 	return hex.EncodeToString(b)
 }
+
+// ruleFile is the estate's own rule: reporting never takes more than a few megabytes at once.
+const ruleFile = `id: shop.reporting_volume
+title: Reporting takes out more than its reports hold
+severity: high
+csf: [DE.CM-03, DE.AE-02]
+events: [query.observed]
+condition: 'identity == "reporting" && has(facts.bytes_out)'
+threshold: {sum: bytes_out, over: 20000000, window: 1m, by: [identity]}
+response: [{action: contain_identity, for: 10m}, {action: alert}]
+`
 
 const configTemplate = `# The configuration of the demonstration, written by it. Secrets are read from {{.Secrets}}.
 node: {name: demo-1, data_dir: {{.Dir}}/node}
@@ -239,7 +253,7 @@ identities:
     third_party: Example Analytics Ltd
 
 audit: {statements: all, parameters: redact, when_unavailable: refuse, durability: batch}
-rules: [builtin]
+rules: [builtin, {{.Dir}}/rules.yaml]
 runbooks: [builtin]
 csf: {mapping: builtin}
 api: {address: {{.API}}}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/csfproxy/csfproxy/internal/client"
+	"github.com/csfproxy/csfproxy/reports/api"
+	"github.com/spf13/cobra"
+)
+
+func newContain(s *shared) *cobra.Command {
+	var reason string
+	var duration time.Duration
+	add := &cobra.Command{Use: "add identity|source|client TARGET --for 15m --reason TEXT", Short: "Keep somebody out for a time and end their sessions", Args: exactly(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch args[0] {
+			case "identity", "source", "client":
+			default:
+				return usageError{fmt.Errorf("%q: one of identity, source, client", args[0])}
+			}
+			if reason == "" {
+				return usageError{fmt.Errorf("--reason is required: it stands in the log")}
+			}
+			cl, err := client.New(s.node)
+			if err != nil {
+				return err
+			}
+			var made api.Containment
+			if err := cl.Do(cmd.Context(), http.MethodPost, "/v1/containments", nil,
+				map[string]any{"kind": args[0], "target": args[1], "duration": duration.String(), "reason": reason}, &made); err != nil {
+				return err
+			}
+			if s.json {
+				return printJSON(cmd.OutOrStdout(), made)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s %s is kept out until %s; %d sessions ended\n", made.ID, made.Kind, made.Target,
+				made.Expires.Format(time.RFC3339), made.Sessions)
+			return err
+		}}
+	add.Flags().DurationVar(&duration, "for", 15*time.Minute, "how long")
+	add.Flags().StringVar(&reason, "reason", "", "why; stands in the log")
+	lift := &cobra.Command{Use: "lift ID", Short: "End a containment before its time", Args: exactly(1), RunE: func(cmd *cobra.Command, args []string) error {
+		cl, err := client.New(s.node)
+		if err != nil {
+			return err
+		}
+		q := url.Values{}
+		if reason != "" {
+			q.Set("reason", reason)
+		}
+		if err := cl.Do(cmd.Context(), http.MethodDelete, "/v1/containments/"+url.PathEscape(args[0]), q, nil, nil); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "lifted %s\n", args[0])
+		return err
+	}}
+	lift.Flags().StringVar(&reason, "reason", "", "why; stands in the log")
+	list := &cobra.Command{Use: "list", Short: "List who is kept out", Args: exactly(0), RunE: func(cmd *cobra.Command, _ []string) error {
+		cl, err := client.New(s.node)
+		if err != nil {
+			return err
+		}
+		all, err := client.All[api.Containment](cmd.Context(), cl, "/v1/containments", nil, 100_000)
+		if err != nil {
+			return err
+		}
+		if s.json {
+			return printJSON(cmd.OutOrStdout(), all)
+		}
+		var rows [][]string
+		for _, v := range all {
+			rows = append(rows, []string{v.ID, v.Kind, v.Target, v.By, v.Reason, v.Expires.Format(time.RFC3339), strconv.Itoa(v.Sessions)})
+		}
+		printTable(cmd.OutOrStdout(), "nobody is kept out", []string{"id", "kind", "target", "by", "reason", "expires", "sessions ended"}, rows)
+		return nil
+	}}
+	return s.ofNode(subcommands("contain", "Keep an identity, source or client address out", add, lift, list))
+}

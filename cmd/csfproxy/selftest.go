@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/csfproxy/csfproxy/internal/client"
+	"github.com/csfproxy/csfproxy/reports/api"
+	"github.com/spf13/cobra"
+)
+
+func newSelfTest(s *shared) *cobra.Command {
+	var controls []string
+	c := s.ofNode(&cobra.Command{Use: "selftest [--control ID]", Short: "Attack the running listener and show that each control holds", Args: exactly(0),
+		Long: "Runs the controls' self-tests against the live listener, and each against a sandbox with its control switched off, where it\n" +
+			"must fail: a test that cannot fail is void. The traffic is marked and left out of every population.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cl, err := client.New(s.node)
+			if err != nil {
+				return err
+			}
+			var out struct {
+				Results []api.SelfTestResult `json:"results"`
+				Failed  int                  `json:"failed"`
+			}
+			body := map[string]any{}
+			if len(controls) > 0 {
+				body["controls"] = controls
+			}
+			fmt.Fprintln(cmd.ErrOrStderr(), "attacking …")
+			if err := cl.Do(cmd.Context(), http.MethodPost, "/v1/selftests", nil, body, &out); err != nil {
+				return err
+			}
+			if s.json {
+				if err := printJSON(cmd.OutOrStdout(), out); err != nil {
+					return err
+				}
+			} else {
+				var rows [][]string
+				for _, r := range out.Results {
+					rows = append(rows, []string{r.Control, r.Outcome, strconv.FormatInt(r.Milliseconds, 10) + " ms", strings.Join(r.Subcategories, ","), r.Detail})
+				}
+				printTable(cmd.OutOrStdout(), "no self-test", []string{"control", "outcome", "took", "csf", "detail"}, rows)
+			}
+			if out.Failed > 0 {
+				return fmt.Errorf("%d of %d self-tests did not pass", out.Failed, len(out.Results))
+			}
+			return nil
+		}})
+	c.Flags().StringSliceVar(&controls, "control", nil, "only this control; may be given several times")
+	return c
+}
