@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/internal/config"
 	"github.com/csfproxy/csfproxy/proxy/auth"
 	"github.com/csfproxy/csfproxy/proxy/upstream"
 	"github.com/csfproxy/csfproxy/proxy/wire"
@@ -20,6 +21,10 @@ func (s *Session) identify(ctx context.Context, lc *listenerConfig) error {
 	if why != "" && s.srv.opt.Off == "unknown-identity" && why == csf.ReasonIdentityUnknown ||
 		why == csf.ReasonIdentityExpired && s.srv.opt.Off == "expired-identity" {
 		why = ""
+	}
+	if who == nil && why == "" {
+		// The sandbox of the register's own self-test: a stranger comes in as the self-test's identity.
+		who, why = s.snap.selfTest.find(claim{user: config.SelfTestUser, database: s.startup.Database, addr: s.addr.Addr()}, s.srv.now())
 	}
 	s.ident = who
 	if why == "" {

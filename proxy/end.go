@@ -60,7 +60,7 @@ func (s *Session) recordEnd(r *refusal) {
 	kind := info.Kind
 	if kind != csf.SessionClosed && kind != csf.SessionTerminated {
 		// What broke the session has an event of its own unless it has been written already.
-		if !r.recorded {
+		if !r.recorded && s.stopped() == nil {
 			s.record(r)
 		}
 		kind = csf.SessionTerminated

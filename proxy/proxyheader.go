@@ -48,7 +48,7 @@ func (s *Session) readProxyHeader(lc *listenerConfig) error {
 	s.srv.records.Record(e)
 	overSource, overPending := s.lease.move(s.addr.Addr(), lc.Limits.PerSource, lc.Limits.StartupPending)
 	switch {
-	case overPending:
+	case overPending && s.srv.opt.Off != "startup-flood-limit":
 		return refuse(csf.ReasonStartupRate, "over %d unfinished logins", lc.Limits.StartupPending)
 	case overSource && s.late == nil:
 		s.late = refuse(csf.ReasonTooManySource, "over %d", lc.Limits.PerSource)

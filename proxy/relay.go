@@ -203,7 +203,7 @@ func (s *Session) fromClient(p *pump, b []byte, now time.Time) (int, error) {
 		switch step.Stop {
 		case wire.StopInspect:
 			if verdict = s.inspect(step.Frame); verdict.Action == Allow {
-				s.conv.Allow(wire.Statement{Kind: verdict.Kind, Fingerprint: verdict.Fingerprint, Flags: verdict.Flags, Commit: verdict.Commit})
+				s.conv.Allow(wire.Statement{Kind: verdict.Kind, Fingerprint: verdict.Fingerprint, Flags: verdict.Flags, Commit: verdict.Commit, NoCopy: verdict.NoCopy})
 			} else {
 				instead = s.conv.Refuse(nil, step.Frame, s.denial(verdict))
 			}
@@ -247,7 +247,7 @@ func (s *Session) fromClient(p *pump, b []byte, now time.Time) (int, error) {
 			// The upstream has what it must answer before more may be sent.
 			s.convMu.Lock()
 			s.waits = true
-			for s.conv.Outstanding() >= outstandingRequests && s.stopped() == nil && !s.upstreamDone {
+			for !s.conv.Room() && s.stopped() == nil && !s.upstreamDone {
 				s.convWait.Wait()
 			}
 			done := s.upstreamDone

@@ -98,6 +98,7 @@ type Verdict struct {
 	Flags       uint32
 	Fingerprint uint64
 	Commit      bool // the statement may commit: a lost reply is 08007
+	NoCopy      bool // the statement is certainly no COPY: a copy response to it is the upstream's violation
 	Rule        string
 	Reason      csf.Reason
 	Message     string

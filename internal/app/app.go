@@ -178,7 +178,7 @@ func (a *App) openSpool(context.Context) error {
 	}
 	a.onStop("spool", func(context.Context) error { return spool.Close() })
 	a.records = &records{spool: spool, log: a.log, stream: api.NewFanout()}
-	a.records.statements, err = store.NewStatementRecorder(store.RecorderOptions{Append: spool.Append, KindName: statementKind})
+	a.records.statements, err = store.NewStatementRecorder(store.RecorderOptions{Append: a.records.append, KindName: statementKind})
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -16,9 +17,13 @@ import (
 // openDetection builds the rules, the containments and the alerts, and lets them see every event.
 func (a *App) openDetection(ctx context.Context) error {
 	cfg := a.cfg.Load()
+	dir := filepath.Join(cfg.Node.DataDir, "respond")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
 	var err error
 	a.contain, err = respond.New(respond.Config{
-		Dir: filepath.Join(cfg.Node.DataDir, "respond"), Exempt: cfg.Respond.Exempt, Recorder: a.records, Sessions: sessionEnder{a},
+		Dir: dir, Exempt: cfg.Respond.Exempt, Recorder: a.records, Sessions: sessionEnder{a},
 	})
 	if err != nil {
 		return err

@@ -51,8 +51,17 @@ func (a *App) openAPI(ctx context.Context) error {
 	if a.http, err = srv.Listen(cfg.API.Address, cfg.API.TLS.Cert, cfg.API.TLS.Key); err != nil {
 		return err
 	}
-	a.serve(ctx, "API", func(context.Context) error { return a.http.Serve() })
-	a.onStop("API", a.http.Close)
+	a.serve(ctx, "API", func(ctx context.Context) error {
+		stop := context.AfterFunc(ctx, func() {
+			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+			defer cancel()
+			if err := a.http.Close(end); err != nil {
+				a.log.Info("calls of the API were cut off", "error", err)
+			}
+		})
+		defer stop()
+		return a.http.Serve()
+	})
 	return nil
 }
 

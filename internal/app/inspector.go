@@ -35,6 +35,10 @@ func (i inspector) Inspect(in proxy.StatementInput) proxy.Verdict {
 		Action: proxy.Action(v.Action), Kind: uint8(v.Kind), Flags: uint32(v.Flags), Fingerprint: v.Fingerprint, Commit: v.Commit,
 		Rule: v.RuleID, Reason: v.Reason, Message: v.Message, Hint: v.Hint,
 	}
+	switch v.Kind {
+	case sqltext.KindSelect, sqltext.KindInsert, sqltext.KindUpdate, sqltext.KindDelete, sqltext.KindMerge, sqltext.KindTCL, sqltext.KindSet, sqltext.KindShow:
+		out.NoCopy = v.Flags&sqltext.FlagStacked == 0
+	}
 	if v.Action == detect.Allow && !v.Flagged && !v.New {
 		return out
 	}

@@ -47,11 +47,17 @@ func (r *records) look(f func(csf.Event)) {
 func (r *records) Record(e csf.Event) { _ = r.take(e) }
 
 func (r *records) take(e csf.Event) error {
+	_, err := r.append(e)
+	return err
+}
+
+// append takes an event, or a block of statement records, and gives its number.
+func (r *records) append(e csf.Event) (uint64, error) {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
 	seq, err := r.spool.Append(e)
-	return r.taken(e, seq, err)
+	return seq, r.taken(e, seq, err)
 }
 
 // RecordDurable returns when the event is as durable as audit.durability asks.
