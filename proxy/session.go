@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"crypto/tls"
 	"net"
 	"net/netip"
@@ -205,18 +204,4 @@ func (s *Session) view() View {
 		v.TLS = tls.VersionName(s.tlsState.Version)
 	}
 	return v
-}
-
-// context gives one that ends when the session does.
-func (s *Session) context(parent context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(parent)
-	stop := make(chan struct{})
-	go func() {
-		select {
-		case <-s.end:
-			cancel()
-		case <-stop:
-		}
-	}()
-	return ctx, func() { close(stop); cancel() }
 }

@@ -115,9 +115,11 @@ func (e *Engine) Serve(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	wg.Wait()
-	e.mu.Lock() // no run can begin any more: Start checks the context under the lock
+	// Start checks the context under the lock, so that no run begins once it was held here.
+	e.mu.Lock()
+	wait := e.wg.Wait
 	e.mu.Unlock()
-	e.wg.Wait()
+	wait()
 	return nil
 }
 

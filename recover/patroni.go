@@ -106,7 +106,7 @@ func (p *patroni) cluster(ctx context.Context) ([]patroniMember, error) {
 		}
 		errs = append(errs, err)
 	}
-	return nil, fmt.Errorf("Patroni cannot be asked: %w", errors.Join(errs...))
+	return nil, fmt.Errorf("asking Patroni: it cannot be asked: %w", errors.Join(errs...))
 }
 
 // leader maps Patroni's leader to a configured member. Two leaders in one answer are none.
@@ -158,7 +158,7 @@ func (p *patroni) replace(ctx context.Context, from string, dryRun bool) (string
 		}
 	}
 	if candidate == nil {
-		return "", errors.New("Patroni lists no replica that could take over")
+		return "", errors.New("by Patroni's list there is no replica that could take over")
 	}
 	request["candidate"] = candidate.Name
 	if dryRun {
@@ -180,7 +180,7 @@ func (p *patroni) replace(ctx context.Context, from string, dryRun bool) (string
 			errs = append(errs, fmt.Errorf("POST %s: status %d", path, status))
 		}
 	}
-	return "", fmt.Errorf("Patroni did not fail over: %w", errors.Join(errs...))
+	return "", fmt.Errorf("asking Patroni: it did not fail over: %w", errors.Join(errs...))
 }
 
 // call makes one bounded request. Errors do not carry the address, which may hold a password.
@@ -242,7 +242,7 @@ func (x *execution) ask(ctx context.Context) (string, error) {
 	err = pollUntil(ctx, patroniPoll/5, func() (bool, error) {
 		l := p.leader(ctx, x.cluster.up.Members())
 		if l.member == "" || l.member == x.plan.From {
-			return false, errors.New("Patroni names no new leader yet")
+			return false, errors.New("by Patroni's list there is no new leader yet")
 		}
 		x.plan.To = l.member
 		return true, nil

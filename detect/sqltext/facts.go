@@ -80,19 +80,6 @@ type word struct {
 
 func (w word) is(c byte) bool { return w.kind == Char && w.c == c }
 
-// value says whether the token can end an operand, so that what follows is an operator, a label or punctuation.
-func (w word) value() bool {
-	switch w.kind {
-	case Ident:
-		return w.kw == kwNone || w.kw == kwEnd || w.kw == kwNull || w.kw == kwTrue || w.kw == kwFalse
-	case QuotedIdent, UnicodeIdent, Param:
-		return true
-	case Char:
-		return w.c == ')' || w.c == ']'
-	}
-	return w.kind.IsLiteral()
-}
-
 type analysis struct {
 	sc    Scanner
 	src   []byte

@@ -27,7 +27,6 @@ type node struct {
 	srv     *proxy.Server
 	fixture *Fixture
 	cluster *upstream.Cluster
-	roots   *x509.CertPool
 
 	mu        sync.Mutex
 	events    []csf.Event

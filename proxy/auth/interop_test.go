@@ -73,7 +73,10 @@ func TestLibraryServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	salt := "0123456789abcdef"
-	stored := client.GetStoredCredentials(scram.KeyFactors{Salt: salt, Iters: iterations})
+	stored, err := client.GetStoredCredentialsWithError(scram.KeyFactors{Salt: salt, Iters: iterations})
+	if err != nil {
+		t.Fatal(err)
+	}
 	server, err := scram.SHA256.NewServer(func(string) (scram.StoredCredentials, error) { return stored, nil })
 	if err != nil {
 		t.Fatal(err)

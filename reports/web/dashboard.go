@@ -175,9 +175,9 @@ func (d *Dashboard) show(route, page string, load func(r *http.Request) (title s
 
 // outcome is what an act did.
 type outcome struct {
-	object, reason string
-	next           string // page to go to
-	done           string // entry of notices
+	object string
+	next   string // page to go to
+	done   string // entry of notices
 }
 
 // act serves a form's act: the role, the form's token, then do, then back to a page.
