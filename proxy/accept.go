@@ -231,7 +231,7 @@ func (s *Session) count(lc *listenerConfig) error {
 	case !s.srv.records.Available() && s.snap.cfg.Audit.WhenUnavailable != "allow":
 		s.late = refuse(csf.ReasonAuditUnavailable, "")
 	default:
-		if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), ""); !ok {
+		if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), "", ""); !ok {
 			s.late = &refusal{reason: reason, detail: subject}
 		}
 	}

@@ -28,7 +28,7 @@ func (s *Session) identify(ctx context.Context, lc *listenerConfig) error {
 	}
 	s.ident = who
 	if why == "" {
-		if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), who.Name); !ok {
+		if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), who.Name, s.startup.Database); !ok {
 			return &refusal{reason: reason, detail: subject}
 		}
 		if s.startup.Replication != wire.ReplicationNone && !who.Replication {

@@ -52,7 +52,7 @@ func (s *Session) bind(ctx context.Context) error {
 	out = wire.AppendReadyForQuery(out, s.status)
 	s.srv.sessions.Store(s.ID, s)
 	// From here on a containment or a switch ends the session; one that came while it could not be found is asked for.
-	if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), s.ident.Name); !ok {
+	if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), s.ident.Name, s.startup.Database); !ok {
 		return &refusal{reason: reason, detail: subject}
 	}
 	if !s.cluster.Valid(s.up) {

@@ -270,7 +270,7 @@ type gate struct {
 	deny map[string]bool
 }
 
-func (g *gate) Admit(_ netip.Addr, identity string) (csf.Reason, string, bool) {
+func (g *gate) Admit(_ netip.Addr, identity, _ string) (csf.Reason, string, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.deny[identity] {

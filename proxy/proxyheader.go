@@ -53,7 +53,7 @@ func (s *Session) readProxyHeader(lc *listenerConfig) error {
 	case overSource && s.late == nil:
 		s.late = refuse(csf.ReasonTooManySource, "over %d", lc.Limits.PerSource)
 	case s.late == nil:
-		if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), ""); !ok {
+		if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), "", ""); !ok {
 			s.late = &refusal{reason: reason, detail: subject}
 		}
 	}

@@ -116,10 +116,10 @@ type StatementEvent struct {
 	Severity string
 }
 
-// Gate may refuse a session for what it is: a contained source or identity. It is asked with the address
-// alone at accept, and with the identity when it is known.
+// Gate may refuse a session for what it is: a contained source, identity or database. It is asked with the address
+// alone at accept, and with identity and database when they are known.
 type Gate interface {
-	Admit(client netip.Addr, identity string) (reason csf.Reason, subject string, ok bool)
+	Admit(client netip.Addr, identity, database string) (reason csf.Reason, subject string, ok bool)
 }
 
 // Verifiers reads a user's SCRAM verifier from where the identity says that it is kept.

@@ -64,9 +64,9 @@ func (e sessionEnder) EndSessions(match func(respond.SessionView) bool, reason c
 // gate lets containments refuse sessions.
 type gate struct{ c *respond.Containments }
 
-// Admit says whether the address and, when it is known, the identity may come in.
-func (g gate) Admit(client netip.Addr, identity string) (csf.Reason, string, bool) {
-	reason, c, contained := g.c.Check(time.Now(), client, identity, "")
+// Admit says whether the address and, when they are known, the identity and the database may come in.
+func (g gate) Admit(client netip.Addr, identity, database string) (csf.Reason, string, bool) {
+	reason, c, contained := g.c.Check(time.Now(), client, identity, database)
 	return reason, c.Subject, !contained
 }
 

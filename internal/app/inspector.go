@@ -27,7 +27,7 @@ func (i inspector) DenyMask(classes []string) uint64 {
 func (i inspector) Inspect(in proxy.StatementInput) proxy.Verdict {
 	f := in.Session
 	d := detect.StatementInput{
-		SQL: in.SQL, Protocol: in.Protocol, StandardStrings: in.StandardStrings, FunctionOID: in.FunctionOID, Identity: f.Identity, Risk: f.Risk,
+		SQL: in.SQL, Protocol: in.Protocol, StandardStrings: in.StandardStrings, Encoding: in.Encoding, FunctionOID: in.FunctionOID, Identity: f.Identity, Risk: f.Risk,
 		User: f.User, Database: f.Database, Client: f.Client, Deny: sqltext.Classes(f.DenyMask), Replication: f.Replication, SelfTest: f.SelfTest,
 	}
 	v := i.engine.Inspect(d)

@@ -53,7 +53,7 @@ func (n *node) RecordStatement(proxy.StatementRecord) {}
 
 func (n *node) Available() bool { return true }
 
-func (n *node) Admit(_ netip.Addr, identity string) (csf.Reason, string, bool) {
+func (n *node) Admit(_ netip.Addr, identity, _ string) (csf.Reason, string, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return csf.ReasonContained, identity, !n.contained[identity]
