@@ -15,12 +15,12 @@ import (
 func newContain(s *shared) *cobra.Command {
 	var reason string
 	var duration time.Duration
-	add := &cobra.Command{Use: "add identity|source|client TARGET --for 15m --reason TEXT", Short: "Keep somebody out for a time and end their sessions", Args: exactly(2),
+	add := &cobra.Command{Use: "add identity|source|database TARGET --for 15m --reason TEXT", Short: "Keep somebody out for a time and end their sessions", Args: exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch args[0] {
-			case "identity", "source", "client":
+			case "identity", "source", "database":
 			default:
-				return usageError{fmt.Errorf("%q: one of identity, source, client", args[0])}
+				return usageError{fmt.Errorf("%q: one of identity, source, database", args[0])}
 			}
 			if reason == "" {
 				return usageError{fmt.Errorf("--reason is required: it stands in the log")}
@@ -78,5 +78,5 @@ func newContain(s *shared) *cobra.Command {
 		printTable(cmd.OutOrStdout(), "nobody is kept out", []string{"id", "kind", "target", "by", "reason", "expires", "sessions ended"}, rows)
 		return nil
 	}}
-	return s.ofNode(subcommands("contain", "Keep an identity, source or client address out", add, lift, list))
+	return s.ofNode(subcommands("contain", "Keep an identity, client address or database out", add, lift, list))
 }

@@ -53,23 +53,15 @@ func (c containments) Containments(context.Context) ([]api.Containment, error) {
 }
 
 func containmentView(e respond.Containment) api.Containment {
-	kind := string(e.Kind)
-	if e.Kind == respond.ScopeSource {
-		kind = "client"
-	}
-	return api.Containment{ID: e.ID, Kind: kind, Target: e.Subject, Reason: e.Reason, By: e.By, Applied: e.Since, Expires: e.Expires}
+	return api.Containment{ID: e.ID, Kind: string(e.Kind), Target: e.Subject, Reason: e.Reason, By: e.By, Applied: e.Since, Expires: e.Expires}
 }
 
 func (c containments) Contain(_ context.Context, r api.ContainRequest, by api.Actor) (api.Containment, error) {
-	kind := r.Kind
-	if kind == "client" || kind == "source" {
-		// Behind a balancer the client's own address is kept out, not the balancer with everybody behind it.
-		kind = string(respond.ScopeSource)
-	}
-	if kind == string(respond.ScopeIdentity) && !slices.ContainsFunc(c.a.cfg.Load().Identities, identityNamed(r.Target)) {
+	// Behind a balancer a source is the client's own address, not the balancer with everybody behind it.
+	if r.Kind == string(respond.ScopeIdentity) && !slices.ContainsFunc(c.a.cfg.Load().Identities, identityNamed(r.Target)) {
 		return api.Containment{}, fmt.Errorf("%w: no identity is registered as %q", api.ErrInvalid, r.Target)
 	}
-	scope, err := respond.ParseScope(kind, r.Target)
+	scope, err := respond.ParseScope(r.Kind, r.Target)
 	if err != nil {
 		return api.Containment{}, fmt.Errorf("%w: %w", api.ErrInvalid, err)
 	}

@@ -351,9 +351,13 @@ func (s *show) selfTests(ctx context.Context) (string, bool) {
 	return strings.TrimSpace(fmt.Sprintf("%d of %d pass. %s", passed, len(results), strings.Join(other, "; "))), passed == len(results) && passed >= 12
 }
 
+// ruleOf names what decided: a rule, or a class of statements that the identity is denied.
 func ruleOf(e csf.Event) string {
 	if r, ok := e.Facts["rule"].(string); ok && r != "" {
 		return r
+	}
+	if class, ok := e.Facts["class"].(string); ok && class != "" {
+		return "denied class " + class
 	}
 	by, _ := e.Facts["by"].(string)
 	return strings.TrimPrefix(by, "rule ")
