@@ -50,6 +50,9 @@ func (s *Session) reportStatement(v Verdict) {
 	}
 	e := s.event(kind, reason)
 	e.Facts["rule"], e.Facts["class"], e.Facts["severity"] = v.Rule, v.Event.Class, v.Event.Severity
+	if v.Rule == "" && v.Action != Allow {
+		e.Facts["rule"] = "statements.deny" // the identity's register denies the class
+	}
 	e.Facts["fingerprint"], e.Facts["redacted"], e.Facts["database"] = fingerprint(v.Fingerprint), v.Event.Redacted, printable(s.startup.Database)
 	s.srv.records.Record(e)
 }

@@ -177,12 +177,15 @@ func (a *App) openSpool(context.Context) error {
 		return err
 	}
 	a.onStop("spool", func(context.Context) error { return spool.Close() })
-	a.records = &records{spool: spool, log: a.log, stream: api.NewFanout()}
+	a.records = &records{spool: spool, log: a.log, stream: api.NewFanout(), counters: newStatementCounters(a.telemetry.Instruments)}
 	a.records.statements, err = store.NewStatementRecorder(store.RecorderOptions{Append: a.records.append, KindName: statementKind})
 	if err != nil {
 		return err
 	}
 	a.records.look(a.telemetry.Instruments.Event)
+	a.records.look(a.telemetry.Span)
+	a.records.look(countBytes(a.telemetry.Instruments))
+	a.records.look((&inventory{record: a.records.Record}).observe)
 	if target := cfg.Telemetry.Syslog; target != "" {
 		s, err := telemetry.StartSyslog(target, cfg.Node.Name, nil)
 		if err != nil {
@@ -283,6 +286,7 @@ func (a *App) announce() {
 	cfg := a.cfg.Load()
 	a.records.Record(csf.Event{Kind: csf.BuildInfo, Facts: csf.Facts{"version": a.opt.Version, "commit": commit(), "go": runtime.Version(), "modules_sha256": modules()}})
 	a.announceConfig(cfg)
+	a.sampleCapacity()
 }
 
 func (a *App) announceConfig(cfg *config.Config) {

@@ -20,6 +20,7 @@ import (
 type records struct {
 	spool      *store.Spool
 	statements *store.StatementRecorder
+	counters   *statementCounters
 	log        *slog.Logger
 	stream     *api.Fanout
 	recent     recentEvents
@@ -98,6 +99,7 @@ func (r *records) taken(e csf.Event, seq uint64, err error) error {
 
 // RecordStatement takes one executed statement into the current block.
 func (r *records) RecordStatement(s proxy.StatementRecord) {
+	r.counters.count(&s)
 	r.statements.Record(&store.StatementRecord{
 		Session: s.Session, Statement: s.Fingerprint, Kind: s.Kind, Protocol: s.Protocol, Outcome: store.Outcome(s.Outcome), SQLSTATE: s.SQLSTATE,
 		Start: s.StartUnixUS, Duration: s.DurationUS, Rows: s.Rows, Bytes: s.BytesIn + s.BytesOut,

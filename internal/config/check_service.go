@@ -12,8 +12,9 @@ func (c *checker) services() {
 	if cfg.Audit.Statements == "none" {
 		c.note("audit.statements", "no statement is recorded")
 	}
-	if cfg.Audit.Parameters == "keep" {
-		c.note("audit.parameters", "literals and parameters are recorded as they are, personal data with them")
+	switch cfg.Audit.Parameters {
+	case "hash", "keep":
+		c.fail("audit.parameters", "this version records no literal and no parameter value", "write redact, or leave the key out")
 	}
 	if cfg.Audit.WhenUnavailable == "allow" {
 		c.note("audit.when_unavailable", "sessions go on without a record when none can be taken")

@@ -164,7 +164,7 @@ func serviceKeys() []Key {
 	return []Key{
 		{Path: "audit", Doc: "What is recorded, and what happens when it cannot be."},
 		{Path: "audit.statements", Doc: "`all`: a record per statement. `summary`: per session. `none`: nothing, which is a standing finding.", Default: "all", Enum: []string{"all", "summary", "none"}},
-		{Path: "audit.parameters", Doc: "What becomes of literals and parameters. `keep` is a standing finding.", Default: "redact", Enum: []string{"redact", "hash", "keep"}},
+		{Path: "audit.parameters", Doc: "What becomes of literals and parameter values. This version records none: `hash` and `keep` are refused.", Default: "redact", Enum: []string{"redact", "hash", "keep"}},
 		{Path: "audit.when_unavailable", Doc: "New sessions when neither store nor spool takes records. `allow` is a standing finding.", Default: "refuse", Enum: []string{"refuse", "allow"}},
 		{Path: "audit.durability", Doc: "`sync` waits for the disk at each event, `batch` shares one wait among many.", Default: "batch", Enum: []string{"batch", "sync"}},
 		{Path: "audit.spool_bytes", Doc: "Size of the spool.", Default: "1GiB", Min: 1 << 20, ZeroDefault: true},

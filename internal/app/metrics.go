@@ -1,0 +1,52 @@
+package app
+
+import (
+	"sync/atomic"
+
+	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/detect/sqltext"
+	"github.com/csfproxy/csfproxy/internal/telemetry"
+	"github.com/csfproxy/csfproxy/proxy"
+)
+
+// statementCounters are the counters of statements by kind and outcome, looked up once so that counting one costs an
+// atomic addition.
+type statementCounters struct {
+	by [256][len(outcomeNames)]*atomic.Int64
+}
+
+// outcomeNames are the metric labels of proxy.Outcome.
+var outcomeNames = [...]string{
+	proxy.OutcomeOK: "ok", proxy.OutcomeError: "error", proxy.OutcomeRefused: "refused", proxy.OutcomeCancelled: "cancelled", proxy.OutcomeUnknown: "unknown",
+}
+
+func newStatementCounters(i *telemetry.Instruments) *statementCounters {
+	c := &statementCounters{}
+	for k := range c.by {
+		for o, name := range outcomeNames {
+			if k <= int(sqltext.KindUnknown) {
+				c.by[k][o] = i.Statement(sqltext.Kind(k).String(), name)
+			} else {
+				c.by[k][o] = c.by[sqltext.KindUnknown][o]
+			}
+		}
+	}
+	return c
+}
+
+func (c *statementCounters) count(s *proxy.StatementRecord) {
+	c.by[s.Kind][min(int(s.Outcome), len(outcomeNames)-1)].Add(1)
+}
+
+// countBytes adds what a session relayed, at its end.
+func countBytes(i *telemetry.Instruments) func(csf.Event) {
+	return func(e csf.Event) {
+		if e.Kind != csf.SessionClosed && e.Kind != csf.SessionTerminated {
+			return
+		}
+		in, _ := e.Facts["bytes_in"].(int64)
+		out, _ := e.Facts["bytes_out"].(int64)
+		i.BytesIn.Add(in)
+		i.BytesOut.Add(out)
+	}
+}
