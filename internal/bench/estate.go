@@ -1,0 +1,353 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/csfproxy/csfproxy/store/privatepg"
+	"github.com/jackc/pgx/v5"
+)
+
+// estate is everything that a run has started.
+type estate struct {
+	dir      string
+	upstream *privatepg.Server
+	verifier string // the SCRAM-SHA-256 verifier of benchUser, which both proxies authenticate with
+	targets  []*target
+	versions []string // what was measured, for the table's caption
+
+	seconds   int // of each pgbench run
+	copyBytes int
+}
+
+// target is a way to the database.
+type target struct {
+	name       string
+	start      func() (*exec.Cmd, error) // nil: there is no process in between
+	proc       *exec.Cmd
+	plain, tls string // addresses
+}
+
+const (
+	benchUser     = "bench"
+	benchPassword = "bench-password" // of a private server that lives as long as the run
+	benchDB       = "bench"
+)
+
+// pid is the process in between, 0 for the direct connection.
+func (t *target) pid() int {
+	if t.proc == nil {
+		return 0
+	}
+	return t.proc.Process.Pid
+}
+
+// stopTimeout bounds how long a proxy may take to end before it is killed.
+const stopTimeout = 40 * time.Second
+
+func (t *target) stop() {
+	if t.proc == nil {
+		return
+	}
+	t.proc.Process.Signal(syscall.SIGINT)
+	kill := time.AfterFunc(stopTimeout, func() { t.proc.Process.Kill() })
+	t.proc.Wait()
+	kill.Stop()
+	t.proc = nil
+}
+
+// restart gives the target a process without a past, for measuring memory.
+func (t *target) restart() error {
+	t.stop()
+	if t.start == nil {
+		return nil
+	}
+	var err error
+	if t.proc, err = t.start(); err != nil {
+		return fmt.Errorf("%s: %w", t.name, err)
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		c, err := net.Dial("tcp", t.plain)
+		if err == nil {
+			c.Close()
+			time.Sleep(2 * time.Second) // what starts beside the listener has settled
+			return nil
+		}
+		if t.proc.ProcessState != nil || time.Now().After(deadline) {
+			return fmt.Errorf("%s does not listen on %s: %w", t.name, t.plain, err)
+		}
+	}
+}
+
+func (e *estate) down() {
+	for _, t := range e.targets {
+		t.stop()
+	}
+	if e.upstream != nil {
+		e.upstream.Stop(context.Background(), privatepg.Immediate)
+	}
+	os.RemoveAll(e.dir)
+}
+
+// raise starts the database and prepares the targets.
+func raise(ctx context.Context, p plan) (_ *estate, err error) {
+	dir, err := os.MkdirTemp("", "csfproxy-bench-")
+	if err != nil {
+		return nil, err
+	}
+	e := &estate{dir: dir, seconds: p.seconds, copyBytes: p.copyMiB << 20}
+	defer func() {
+		if err != nil {
+			e.down()
+		}
+	}()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return nil, err
+	}
+	cert, key, err := certificate(dir)
+	if err != nil {
+		return nil, err
+	}
+	if e.upstream, err = privatepg.Start(ctx, privatepg.Options{
+		Dir: filepath.Join(dir, "db"), Port: privatepg.AnyPort, Unsafe: true, TLSCert: cert, TLSKey: key,
+		Settings: map[string]string{
+			"max_connections": strconv.Itoa(p.sessions*(1+len(p.binaries)) + 500), "shared_buffers": "256MB", "autovacuum": "off", "jit": "off",
+			"max_wal_size": "4GB", "synchronous_commit": "off", "max_parallel_workers_per_gather": "0",
+		},
+	}); err != nil {
+		return nil, err
+	}
+	if err := e.seed(ctx); err != nil {
+		return nil, fmt.Errorf("seed: %w", err)
+	}
+	e.targets = []*target{{name: "direct", plain: e.upstream.Addr(), tls: e.upstream.Addr()}}
+	if err := e.addPgBouncer(cert, key); err != nil {
+		return nil, err
+	}
+	for _, b := range p.binaries {
+		if err := e.addCSFProxy(b, cert, key, p.sessions); err != nil {
+			return nil, err
+		}
+	}
+	for _, t := range e.targets {
+		if err := t.restart(); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+// seed makes the role, the database and pgbench's tables.
+func (e *estate) seed(ctx context.Context) error {
+	c, err := pgx.Connect(ctx, e.upstream.URL("postgres", ""))
+	if err != nil {
+		return err
+	}
+	defer c.Close(ctx)
+	for _, s := range []string{"CREATE ROLE " + benchUser + " LOGIN PASSWORD '" + benchPassword + "'", "CREATE DATABASE " + benchDB + " OWNER " + benchUser} {
+		if _, err := c.Exec(ctx, s); err != nil {
+			return err
+		}
+	}
+	if err := c.QueryRow(ctx, "SELECT rolpassword FROM pg_authid WHERE rolname = $1", benchUser).Scan(&e.verifier); err != nil {
+		return err
+	}
+	var version string
+	if err := c.QueryRow(ctx, "SHOW server_version").Scan(&version); err != nil {
+		return err
+	}
+	e.versions = append(e.versions, "PostgreSQL "+strings.Fields(version)[0])
+	host, port, err := net.SplitHostPort(e.upstream.Addr())
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(e.upstream.BinDir(), "pgbench"), "-i", "-s", "10", "-q", "-h", host, "-p", port, "-U", benchUser, benchDB)
+	cmd.Env = append(os.Environ(), "PGPASSWORD="+benchPassword, "PGSSLMODE=disable")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("pgbench -i: %w: %s", err, out)
+	}
+	d, err := pgx.Connect(ctx, e.upstream.URL(benchDB, ""))
+	if err != nil {
+		return err
+	}
+	defer d.Close(ctx)
+	_, err = d.Exec(ctx, "CREATE UNLOGGED TABLE copied (t text); ALTER TABLE copied OWNER TO "+benchUser+"; CHECKPOINT")
+	return err
+}
+
+// addPgBouncer prepares PgBouncer in session mode, which is what can be compared: one server connection per client.
+// Without the program there is no such target.
+func (e *estate) addPgBouncer(cert, key string) error {
+	program, err := exec.LookPath("pgbouncer")
+	if err != nil {
+		program = "/usr/sbin/pgbouncer"
+		if _, err := os.Stat(program); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: pgbouncer is not installed: no comparison with it (Debian: apt-get install pgbouncer)")
+			return nil
+		}
+	}
+	out, err := exec.Command(program, "--version").Output()
+	if err != nil {
+		return fmt.Errorf("pgbouncer --version: %w", err)
+	}
+	version, _, _ := strings.Cut(string(out), "\n")
+	e.versions = append(e.versions, version)
+	dir := filepath.Join(e.dir, "pgbouncer")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	host, port, _ := net.SplitHostPort(e.upstream.Addr())
+	listen, err := privatepg.FreePort()
+	if err != nil {
+		return err
+	}
+	ini := fmt.Sprintf(`[databases]
+%[1]s = host=%[2]s port=%[3]s
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %[4]d
+unix_socket_dir =
+auth_type = scram-sha-256
+auth_file = %[5]s/users.txt
+pool_mode = session
+max_client_conn = 20000
+default_pool_size = 20000
+server_reset_query =
+client_tls_sslmode = allow
+client_tls_cert_file = %[5]s/tls.crt
+client_tls_key_file = %[5]s/tls.key
+server_tls_sslmode = disable
+ignore_startup_parameters = extra_float_digits
+log_connections = 0
+log_disconnections = 0
+log_stats = 0
+logfile = %[5]s/log
+`, benchDB, host, port, listen, dir)
+	files := map[string]string{"pgbouncer.ini": ini, "users.txt": fmt.Sprintf("%q %q\n", benchUser, e.verifier)}
+	for name, from := range map[string]string{"tls.crt": cert, "tls.key": key} {
+		b, err := os.ReadFile(from)
+		if err != nil {
+			return err
+		}
+		files[name] = string(b)
+	}
+	// PgBouncer refuses to run as root.
+	var who *syscall.Credential
+	uid, gid := os.Getuid(), os.Getgid()
+	if uid == 0 {
+		u, err := user.Lookup("postgres")
+		if err != nil {
+			u, err = user.Lookup("nobody")
+		}
+		if err != nil {
+			return err
+		}
+		uid, _ = strconv.Atoi(u.Uid)
+		gid, _ = strconv.Atoi(u.Gid)
+		who = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			return err
+		}
+		if err := os.Chown(filepath.Join(dir, name), uid, gid); err != nil {
+			return err
+		}
+	}
+	if err := os.Chown(dir, uid, gid); err != nil {
+		return err
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", listen)
+	e.targets = append(e.targets, &target{name: "PgBouncer", plain: addr, tls: addr, start: func() (*exec.Cmd, error) {
+		cmd := exec.Command(program, "-q", filepath.Join(dir, "pgbouncer.ini"))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who, Pdeathsig: syscall.SIGKILL}
+		return cmd, cmd.Start()
+	}})
+	return nil
+}
+
+// addCSFProxy prepares csfproxy as it would run in production: all statements audited, the built-in rules on, its own
+// event store. The client's legs are plain and TLS; the upstream's is plain, as PgBouncer's.
+func (e *estate) addCSFProxy(b binary, cert, key string, sessions int) error {
+	out, err := exec.Command(b.path, "version").Output()
+	if err != nil {
+		return fmt.Errorf("%s version: %w", b.path, err)
+	}
+	e.versions = append(e.versions, strings.TrimSpace(strings.Join(strings.Fields(string(out)), " ")))
+	dir := filepath.Join(e.dir, b.name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	var ports [2]int
+	for i := range ports {
+		if ports[i], err = privatepg.FreePort(); err != nil {
+			return err
+		}
+	}
+	text := fmt.Sprintf(`node: {name: bench, data_dir: %[1]s/node}
+listeners:
+  - name: plain
+    address: 127.0.0.1:%[2]d
+    allow: [127.0.0.0/8]
+    tls: {mode: "off"}
+    limits: {connections: 30000, per_source: 30000, startup_pending: 1000}
+  - name: tls
+    address: 127.0.0.1:%[3]d
+    allow: [127.0.0.0/8]
+    tls: {mode: require, cert: %[4]s, key: %[5]s}
+    limits: {connections: 30000, per_source: 30000, startup_pending: 1000}
+clusters:
+  - name: bench
+    members: [{address: "%[6]s"}]
+    tls: {mode: disable}
+    failover: {manager: none}
+identities:
+  - name: bench
+    match: {user: %[7]s, databases: [%[8]s], networks: [127.0.0.0/8]}
+    owner: bench
+    approved_by: bench
+    expires: %[9]s
+    risk: high
+    auth: {methods: [scram-sha-256], upstream: scram-keys, verifier: "file:%[1]s/verifier"}
+    statements: {deny: [ddl, dcl, code-install, server-file]}
+    limits: {connections: %[10]d}
+    cluster: bench
+audit: {statements: all, parameters: redact, when_unavailable: refuse, durability: batch, spool_bytes: 4GiB}
+rules: [builtin]
+runbooks: [builtin]
+csf: {mapping: builtin}
+api: {address: "off"}
+telemetry: {prometheus: true}
+`, dir, ports[0], ports[1], cert, key, e.upstream.Addr(), benchUser, benchDB, time.Now().AddDate(0, 1, 0).Format(time.DateOnly), max(sessions, 64)+200)
+	for name, content := range map[string]string{"csfproxy.yaml": text, "verifier": e.verifier} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			return err
+		}
+	}
+	plain, tls := fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])
+	e.targets = append(e.targets, &target{name: b.name, plain: plain, tls: tls, start: func() (*exec.Cmd, error) {
+		cmd := exec.Command(b.path, "run", "--config", filepath.Join(dir, "csfproxy.yaml"))
+		log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		defer log.Close()
+		cmd.Stdout, cmd.Stderr = log, log
+		return cmd, cmd.Start()
+	}})
+	if out, err := exec.Command(b.path, "config", "check", "--config", filepath.Join(dir, "csfproxy.yaml")).CombinedOutput(); err != nil {
+		return errors.Join(fmt.Errorf("%s: the configuration is refused: %w", b.name, err), errors.New(string(bytes.TrimSpace(out))))
+	}
+	return nil
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// plan is what a run does.
+type plan struct {
+	binaries []binary
+	rounds   int
+	seconds  int
+	sessions int
+	copyMiB  int
+	cases    string // empty: all
+	out      string // Markdown file whose generated part is replaced; empty: standard output only
+}
+
+// binary is one build of csfproxy that is measured.
+type binary struct{ name, path string }
+
+func main() {
+	var p plan
+	p.binaries = []binary{{"csfproxy", "bin/csfproxy"}}
+	first := true
+	flag.Func("binary", "`NAME=FILE` of a csfproxy program; given again, several builds are compared (default csfproxy=bin/csfproxy)", func(v string) error {
+		name, path, ok := strings.Cut(v, "=")
+		if !ok {
+			return fmt.Errorf("want NAME=FILE")
+		}
+		if first {
+			p.binaries, first = nil, false
+		}
+		p.binaries = append(p.binaries, binary{name, path})
+		return nil
+	})
+	flag.IntVar(&p.rounds, "rounds", 3, "rounds over all targets")
+	flag.IntVar(&p.seconds, "seconds", 5, "seconds of each pgbench run")
+	flag.IntVar(&p.sessions, "sessions", 1000, "idle sessions")
+	flag.IntVar(&p.copyMiB, "copy", 512, "MiB of each COPY")
+	flag.StringVar(&p.cases, "cases", "", "only cases whose name contains one of these words, comma separated")
+	flag.StringVar(&p.out, "out", "", "Markdown file whose part between the bench markers is replaced")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, p); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, p plan) (err error) {
+	started := time.Now()
+	e, err := raise(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer e.down()
+	r := results{}
+	for round := 1; round <= p.rounds; round++ {
+		for _, c := range cases(p) {
+			for _, t := range e.targets {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				s := e.measure(ctx, c, t)
+				r.add(round, c, t.name, s)
+				fmt.Fprintf(os.Stderr, "round %d  %-26s %-12s %s\n", round, c.name, t.name, s)
+			}
+		}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	text := r.markdown(e, p, started)
+	if p.out == "" {
+		_, err = os.Stdout.WriteString(text)
+		return err
+	}
+	return replacePart(p.out, text)
+}
