@@ -26,6 +26,7 @@ type estate struct {
 	ca               string // path of the certificate that clients verify the ingress with
 	apps, edge, api  string // addresses of the ingress
 	passwords        map[string]string
+	onCall           *onCall
 }
 
 // demoUsers are the roles of the demonstration's applications. The register names three of them; the fourth has left.
@@ -76,6 +77,9 @@ func raise(ctx context.Context, dir string, log *slog.Logger) (_ *estate, err er
 	if e.standby, err = privatepg.Start(ctx, opts); err != nil {
 		return nil, fmt.Errorf("standby: %w", err)
 	}
+	if e.onCall, err = startOnCall(secret()); err != nil {
+		return nil, fmt.Errorf("receiver of alerts: %w", err)
+	}
 	return e, e.writeConfig(ingressCert, ingressKey)
 }
 
@@ -124,8 +128,8 @@ func (e *estate) writeConfig(cert, key string) error {
 	if err := os.MkdirAll(secrets, 0o700); err != nil {
 		return err
 	}
-	for _, u := range []string{"csfproxy_ha", "csfproxy_auth"} {
-		if err := os.WriteFile(filepath.Join(secrets, u), []byte(e.passwords[u]), 0o600); err != nil {
+	for name, value := range map[string]string{"csfproxy_ha": e.passwords["csfproxy_ha"], "csfproxy_auth": e.passwords["csfproxy_auth"], "on-call": e.onCall.secret} {
+		if err := os.WriteFile(filepath.Join(secrets, name), []byte(value), 0o600); err != nil {
 			return err
 		}
 	}
@@ -141,7 +145,7 @@ func (e *estate) writeConfig(cert, key string) error {
 	var b bytes.Buffer
 	err := template.Must(template.New("config").Parse(configTemplate)).Execute(&b, map[string]any{
 		"Dir": e.dir, "Secrets": secrets, "Cert": cert, "Key": key, "CA": e.ca, "Apps": e.apps, "Edge": e.edge, "API": e.api,
-		"DB1": e.primary.Addr(), "DB2": e.standby.Addr(), "Expires": time.Now().AddDate(0, 6, 0).Format(time.DateOnly),
+		"OnCall": e.onCall.addr, "DB1": e.primary.Addr(), "DB2": e.standby.Addr(), "Expires": time.Now().AddDate(0, 6, 0).Format(time.DateOnly),
 		"Expired": time.Now().AddDate(0, 0, -1).Format(time.DateOnly),
 	})
 	if err != nil {
@@ -164,6 +168,9 @@ func (e *estate) down(ctx context.Context) {
 		if s != nil {
 			s.Stop(ctx, privatepg.Immediate)
 		}
+	}
+	if e.onCall != nil {
+		e.onCall.server.Close()
 	}
 }
 
@@ -255,6 +262,7 @@ identities:
 audit: {statements: all, parameters: redact, when_unavailable: refuse, durability: batch}
 rules: [builtin, {{.Dir}}/rules.yaml]
 runbooks: [builtin]
+respond: {webhooks: [{name: on-call, url: "http://{{.OnCall}}/alert", secret: "file:{{.Secrets}}/on-call"}]}
 csf: {mapping: builtin}
 api: {address: {{.API}}}
 telemetry: {prometheus: true}
