@@ -149,7 +149,7 @@ var controlTable = []Control{
 		Freshness:  freshObservation,
 		Limit:      "That a receiver took the alert, not that somebody read it."},
 	{ID: "backup-observed", Title: "Backups through the ingress are on record", Proof: ProofPopulation,
-		Population: []Filter{Of(BackupObserved)},
+		Population: []Filter{Of(BackupObserved).Is("completed", "true")},
 		Freshness:  freshObservation,
 		Limit:      "That a backup ran, never that it is complete or can be restored; backups on other paths are unseen."},
 	{ID: "self-assessment", Title: "The self-tests run, and each can fail", Proof: ProofPopulation,
