@@ -14,19 +14,28 @@ const farewellTimeout = 2 * time.Second
 
 // finish records why the connection ended and tells the client, where it can be told.
 func (s *Session) finish(err error) {
-	if err == nil {
-		return // a CancelRequest that was served
+	if err == nil { // a CancelRequest that was served
+		s.endOnce.Do(func() { close(s.end) })
+		s.told = true
+		return
 	}
 	r := asRefusal(err)
-	if why := s.stopped(); why != nil {
-		r = why
+	s.endOnce.Do(func() { s.endWhy = r; close(s.end) }) // whoever wants to end it now comes too late
+	if s.killed {
+		r = s.endWhy
+		if s.bound.IsZero() { // only a node that stops ends what is not bound
+			r = &refusal{reason: csf.ReasonShuttingDown}
+		}
 	}
 	s.withdraw()
-	if s.conv != nil {
-		s.convMu.Lock()
-		s.conv.Abandon(s.srv.now().UnixNano(), csf.ReasonUpstreamLost.Info().SQLSTATE)
-		s.convMu.Unlock()
+	if s.abandon() && r.sqlState() != "" {
+		// A commit was on its way: whatever ended the session, the client must not take it for undone.
+		info := csf.ReasonCommitUnknown.Info()
+		unknown := *r
+		unknown.sqlstate, unknown.message = info.SQLSTATE, info.Message
+		r = &unknown
 	}
+	s.told = true
 	if !s.bound.IsZero() {
 		s.recordEnd(r)
 	} else if !r.recorded {
@@ -35,9 +44,30 @@ func (s *Session) finish(err error) {
 	s.farewell(r)
 }
 
+// abandon settles the statements that were never answered and says whether a commit was among them.
+func (s *Session) abandon() (commitUnknown bool) {
+	if s.conv == nil {
+		return false
+	}
+	s.guard(func() error {
+		s.convMu.Lock()
+		defer s.convMu.Unlock()
+		commitUnknown = s.conv.Abandon(s.srv.now().UnixNano(), csf.ReasonUpstreamLost.Info().SQLSTATE)
+		return nil
+	})
+	return commitUnknown
+}
+
 // record writes the event of a refusal before the session was bound.
 func (s *Session) record(r *refusal) {
-	e := s.event(r.reason.Info().Kind, r.reason)
+	kind := r.reason.Info().Kind
+	switch kind {
+	case csf.ConnRejected, csf.SessionClosed, csf.SessionTerminated:
+		if s.bound.IsZero() { // its connection was accepted, and no session was bound that could end
+			kind = csf.StartupRefused
+		}
+	}
+	e := s.event(kind, r.reason)
 	if r.detail != "" {
 		e.Facts["detail"] = printable(r.detail)
 	}
@@ -60,11 +90,12 @@ func (s *Session) recordEnd(r *refusal) {
 	kind := info.Kind
 	if kind != csf.SessionClosed && kind != csf.SessionTerminated {
 		// What broke the session has an event of its own unless it has been written already.
-		if !r.recorded && s.stopped() == nil {
+		if !r.recorded && !s.killed {
 			s.record(r)
 		}
 		kind = csf.SessionTerminated
 	}
+	s.dumpEnded(r)
 	e := s.event(kind, r.reason)
 	for k, v := range map[string]any{
 		"duration_ms": s.srv.now().Sub(s.bound).Milliseconds(), "bytes_in": s.bytesIn.Load(), "bytes_out": s.bytesOut.Load(),
@@ -88,9 +119,9 @@ func (s *Session) withdraw() {
 	if s.pid != 0 {
 		s.srv.cancels.revoke(s.pid)
 	}
-	s.cancelling.Lock()
-	defer s.cancelling.Unlock()
-	if s.stopped() != nil && s.conv != nil && s.up != nil && s.upstreamKey != nil {
+	s.cancelling <- struct{}{}
+	defer func() { <-s.cancelling }()
+	if s.killed && !s.ended && s.conv != nil && s.up != nil && s.upstreamKey != nil {
 		s.convMu.Lock()
 		running := s.conv.Outstanding() > 0 && !s.conv.CommitOutstanding()
 		s.convMu.Unlock()
@@ -108,9 +139,9 @@ func (s *Session) farewell(r *refusal) {
 	state := r.sqlState()
 	if s.conv != nil {
 		s.convMu.Lock()
-		clean := !s.conv.BackendMidFrame()
+		clean := !s.conv.BackendMidFrame() && !s.conv.Fatal() // after the upstream's own FATAL nothing follows
 		s.convMu.Unlock()
-		if !clean {
+		if !clean || s.torn.Load() {
 			state = ""
 		}
 	}
@@ -122,6 +153,10 @@ func (s *Session) farewell(r *refusal) {
 		return
 	}
 	s.raw.SetWriteDeadline(time.Now().Add(farewellTimeout))
+	if r.old {
+		s.client.Write(wire.AppendErrorV2(nil, r.text()))
+		return
+	}
 	s.client.Write(wire.AppendErrorResponse(nil, "FATAL", state, r.text(), "", ""))
 }
 

@@ -58,14 +58,18 @@ type Session struct {
 	reported    map[string]string // of them, what the inspector must know
 	status      byte              // transaction status of the login's ReadyForQuery
 
-	bound    time.Time
-	conv     *wire.Conversation
-	convMu   sync.Mutex // guards conv, taken once per batch of bytes
-	convWait sync.Cond
+	bound  time.Time
+	conv   *wire.Conversation
+	convMu sync.Mutex // guards conv, taken once per batch of bytes
 	// upstreamDone: nothing more will be read from the upstream. Guarded by convMu.
 	upstreamDone bool
-	// waits: the client's direction waits for answers. Guarded by convMu.
+	// waits: the client's direction waits for answers and is to be told by wake. Guarded by convMu.
 	waits bool
+	wake  chan struct{} // one place
+	// torn: a write to the client failed, so that its stream may stand inside a message.
+	torn atomic.Bool
+	// backup is the kind of the walsender's command that runs, "" for none. Guarded by convMu.
+	backup string
 
 	bytesIn, bytesOut  atomic.Int64 // from and to the client
 	statements, errors atomic.Int64
@@ -73,10 +77,13 @@ type Session struct {
 	writing            atomic.Int64 // unix nanoseconds since a write to the client waits; 0: none does
 
 	endOnce sync.Once
-	end     chan struct{} // closed when somebody ends the session
+	end     chan struct{} // closed when somebody ends the session, or it ends by itself
 	endWhy  *refusal      // set before end is closed
+	killed  bool          // set before end is closed: by stop
+	upMu    sync.Mutex    // guards the writing of up, which stop reads from elsewhere
+	told    bool          // the event that ends the connection has been recorded
 
-	cancelling sync.Mutex // a CancelRequest is under way; ended is set under it
+	cancelling chan struct{} // one place: a CancelRequest is under way; ended is set with it
 	ended      bool
 }
 
@@ -85,8 +92,8 @@ func (srv *Server) newSession(l *listener, snap *snapshot, raw net.Conn, now tim
 	if err != nil { // only when the system has no randomness
 		id = uuid.New()
 	}
-	s := &Session{ID: id.String(), id: id, srv: srv, lst: l, snap: snap, accepted: now, raw: raw, client: raw, end: make(chan struct{})}
-	s.convWait.L = &s.convMu
+	s := &Session{ID: id.String(), id: id, srv: srv, lst: l, snap: snap, accepted: now, raw: raw, client: raw,
+		end: make(chan struct{}), wake: make(chan struct{}, 1), cancelling: make(chan struct{}, 1)}
 	s.peer = addrPort(raw.RemoteAddr())
 	s.addr = s.peer
 	s.lastActive.Store(now.UnixNano())
@@ -140,18 +147,34 @@ func (s *Session) memberName() string {
 // stop ends the session for a reason; the first one counts. It does not wait.
 func (s *Session) stop(why *refusal) {
 	s.endOnce.Do(func() {
-		s.endWhy = why
+		s.endWhy, s.killed = why, true
 		close(s.end)
-		// Wake whoever waits in a read or write: a time in the past makes both return at once.
-		past := time.Unix(1, 0)
-		s.raw.SetDeadline(past)
-		s.convMu.Lock()
-		if s.up != nil {
-			s.up.SetDeadline(past)
-		}
-		s.convWait.Broadcast()
-		s.convMu.Unlock()
+		s.interrupt()
 	})
+}
+
+// past as a deadline makes reads and writes return at once, those that wait included.
+var past = time.Unix(1, 0)
+
+// interrupt wakes whoever waits in a read or write. A write to the client may still end within the time of a
+// farewell, so that the last message before it is whole.
+func (s *Session) interrupt() {
+	s.raw.SetReadDeadline(past)
+	s.raw.SetWriteDeadline(time.Now().Add(farewellTimeout))
+	s.upMu.Lock()
+	defer s.upMu.Unlock()
+	if s.up != nil {
+		s.up.SetDeadline(past)
+	}
+}
+
+// patience sets the client's deadline; a session that has been stopped keeps none.
+func (s *Session) patience(until time.Time) error {
+	err := s.raw.SetDeadline(until)
+	if s.stopped() != nil { // it came before the line above, or its own deadlines come after it
+		s.interrupt()
+	}
+	return err
 }
 
 // stopped gives the reason that stop was called with, nil when it was not.

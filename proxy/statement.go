@@ -20,8 +20,23 @@ func (s *Session) inspect(f wire.Frame) Verdict {
 		in.FunctionOID = f.Function()
 	} else {
 		in.SQL = f.Text()
+		if s.facts.Replication && f.Type == 'Q' {
+			s.backup = backupCommand(in.SQL)
+		}
 	}
 	return s.srv.opt.Inspector.Inspect(in)
+}
+
+// statementOf gives what the conversation keeps of an allowed statement.
+func statementOf(v *Verdict) wire.Statement {
+	return wire.Statement{Kind: v.Kind, Fingerprint: v.Fingerprint, Flags: v.Flags, Commit: v.Commit, NoCopy: v.NoCopy}
+}
+
+// endedBy is the outcome of a statement that ends the session and goes nowhere.
+func (s *Session) endedBy(v *Verdict, protocol byte, now time.Time) *wire.Outcome {
+	o := &wire.Outcome{Statement: statementOf(v), Protocol: protocol, Start: now.UnixNano(), End: now.UnixNano(), Failed: true, Refused: true}
+	copy(o.SQLSTATE[:], v.Reason.Info().SQLSTATE)
+	return o
 }
 
 // denial is what the client is told of a refused statement.
@@ -60,6 +75,10 @@ func (s *Session) reportStatement(v Verdict) {
 // StatementDone takes an executed statement from the conversation (wire.Observer).
 func (s *Session) StatementDone(o *wire.Outcome) {
 	s.statements.Add(1)
+	if s.backup != "" {
+		s.backupEnded(s.backup, o)
+		s.backup = ""
+	}
 	r := StatementRecord{
 		Session: s.id, Fingerprint: o.Statement.Fingerprint, Kind: o.Statement.Kind, Protocol: o.Protocol, SQLSTATE: o.SQLSTATE,
 		StartUnixUS: o.Start / int64(time.Microsecond), DurationUS: saturate((o.End - o.Start) / int64(time.Microsecond)),
@@ -102,7 +121,8 @@ func (s *Session) violation(v wire.Violation) *refusal {
 	s.recordViolation(v, false)
 	r := &refusal{reason: v.Reason, sqlstate: v.SQLSTATE(), message: v.Message, recorded: true, silent: v.Reaction == wire.Silent}
 	if v.Side == wire.Backend {
-		// The upstream broke the protocol: the client hears that the connection is lost, not what was sent.
+		// The upstream broke the protocol: the client hears that the connection is lost (and of a COMMIT that
+		// its outcome is unknown, see finish), not what was sent.
 		r.sqlstate, r.message, r.silent = csf.ReasonUpstreamLost.Info().SQLSTATE, csf.ReasonUpstreamLost.Info().Message, false
 	}
 	return r
