@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -121,10 +120,10 @@ func (srv *Server) accept(ctx context.Context, l *listener) {
 		pause = 0
 		snap := srv.snap.Load()
 		s := srv.newSession(l, snap, raw, srv.now())
-		if as, marked := srv.marks.LoadAndDelete(s.peer); marked {
+		if as, marked := srv.marked(s.peer); marked {
 			s.selfTest = true
-			if a := as.(netip.Addr); a.IsValid() {
-				s.addr = netip.AddrPortFrom(a, s.peer.Port())
+			if as.IsValid() {
+				s.addr = netip.AddrPortFrom(as, s.peer.Port())
 				s.peer = s.addr
 			}
 		}
@@ -138,6 +137,9 @@ func (srv *Server) accept(ctx context.Context, l *listener) {
 		srv.counters.Accepted.Add(1)
 		srv.records.Record(s.event(csf.ConnAccepted, ""))
 		srv.live.Store(s, struct{}{})
+		if ctx.Err() != nil { // Serve may have gone through the live ones before this was one
+			s.stop(refuse(csf.ReasonShuttingDown, "the node stops"))
+		}
 		srv.wg.Go(func() {
 			defer srv.live.Delete(s)
 			s.serve(ctx)
@@ -165,18 +167,23 @@ func abort(c net.Conn) {
 // serve is the life of a connection. Each line is one step; each step that refuses ends it.
 func (s *Session) serve(ctx context.Context) {
 	defer s.close()
-	defer func() {
-		if p := recover(); p != nil {
-			s.srv.log.Error("session failed", "session", s.ID, "panic", p, "stack", string(debug.Stack()))
-			s.finish(&refusal{reason: csf.ReasonPanic, detail: "panic"})
-		}
-	}()
-	s.finish(s.steps(ctx))
+	err := s.guard(func() error { return s.steps(ctx) })
+	failed := s.guard(func() error { s.finish(err); return nil })
+	if failed != nil && !s.told { // even then its record is written
+		s.guard(func() error {
+			if s.bound.IsZero() {
+				s.record(asRefusal(failed))
+			} else {
+				s.recordEnd(asRefusal(failed))
+			}
+			return nil
+		})
+	}
 }
 
 func (s *Session) steps(ctx context.Context) error {
 	lc := s.snap.listeners[s.lst.cfg.Name]
-	if err := s.raw.SetDeadline(s.accepted.Add(lc.Limits.StartupTimeout.D())); err != nil {
+	if err := s.patience(s.deadline()); err != nil {
 		return refuse(csf.ReasonClientGone, "%v", err)
 	}
 	if err := s.count(lc); err != nil {

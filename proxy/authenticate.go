@@ -169,10 +169,13 @@ func (s *Session) dial(ctx context.Context) (*messages, error) {
 	if err != nil {
 		return nil, &refusal{reason: upstream.ReasonOf(err), err: err}
 	}
-	s.convMu.Lock() // stop reads s.up
+	s.upMu.Lock()
 	s.up = conn
-	s.convMu.Unlock()
+	s.upMu.Unlock()
 	conn.SetDeadline(s.deadline())
+	if s.stopped() != nil {
+		conn.SetDeadline(past)
+	}
 	if conn.TLS != nil {
 		e := s.event(csf.TLSUpstreamVerified, "")
 		e.Facts["leg"] = "upstream"

@@ -61,8 +61,10 @@ func (s *Session) bind(ctx context.Context) error {
 	if _, err := s.client.Write(out); err != nil {
 		return &refusal{reason: csf.ReasonClientError, err: err}
 	}
-	s.raw.SetDeadline(time.Time{})
 	s.up.SetDeadline(time.Time{})
+	if err := s.patience(time.Time{}); err != nil {
+		return &refusal{reason: csf.ReasonClientError, err: err}
+	}
 	s.lastActive.Store(s.srv.now().UnixNano())
 	if why := s.stopped(); why != nil { // somebody ended the session before its deadlines were lifted
 		return why

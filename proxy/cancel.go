@@ -92,7 +92,7 @@ func (s *Session) cancel(ctx context.Context, head wire.StartupHeader) error {
 	if bad != nil {
 		return s.wireRefusal(bad)
 	}
-	if s.lst.cfg.Cancel == "tls" && s.lst.cfg.TLS.Mode != "off" && s.tlsState == nil {
+	if lc := s.snap.listeners[s.lst.cfg.Name]; lc.Cancel == "tls" && lc.TLS.Mode != "off" && s.tlsState == nil {
 		return refuse(csf.ReasonCancelPlaintext, "")
 	}
 	target, ok := s.srv.cancels.find(req.PID, req.Key)
@@ -109,9 +109,14 @@ func (s *Session) cancel(ctx context.Context, head wire.StartupHeader) error {
 	defer stop()
 	// The key is still the session's when the request goes out, and the session cannot end before it
 	// arrived: a backend process id that PostgreSQL gave to somebody else is never cancelled.
-	target.cancelling.Lock()
-	defer target.cancelling.Unlock()
-	if target.ended {
+	select {
+	case target.cancelling <- struct{}{}:
+		defer func() { <-target.cancelling }()
+	case <-target.end:
+	case <-ctx.Done():
+		return &refusal{reason: csf.ReasonCancelUpstream, detail: "others for the session are under way", err: ctx.Err()}
+	}
+	if target.stopped() != nil {
 		return refuse(csf.ReasonCancelUnknown, "the session ended")
 	}
 	if err := target.cancelUpstream(ctx); err != nil {

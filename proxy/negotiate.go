@@ -52,7 +52,9 @@ func (s *Session) negotiate(lc *listenerConfig) (wire.StartupHeader, error) {
 		}
 		open, bad := wire.ParseStartupHeader(head, lc.Limits.StartupBytes+4)
 		if bad != nil {
-			return wire.StartupHeader{}, s.wireRefusal(bad)
+			r := s.wireRefusal(bad)
+			r.old = bad.Reason == csf.ReasonStartupVersion && open.Version>>16 < 3
+			return wire.StartupHeader{}, r
 		}
 		switch {
 		case open.Kind == wire.StartupSSL && !askedTLS && s.tlsState == nil:

@@ -23,14 +23,16 @@ func (s *Session) readProxyHeader(lc *listenerConfig) error {
 		src = &proxyproto.Source{Name: "anyone", Networks: lc.Allow, Expires: s.srv.now().Add(time.Hour), ClientNetworks: lc.Allow}
 	}
 	s.source = src
-	if err := s.raw.SetReadDeadline(s.srv.now().Add(lc.Proxy.Timeout.D())); err != nil {
-		return refuse(csf.ReasonClientGone, "%v", err)
+	if limit := s.srv.now().Add(lc.Proxy.Timeout.D()); limit.Before(s.deadline()) {
+		if err := s.patience(limit); err != nil {
+			return refuse(csf.ReasonClientGone, "%v", err)
+		}
 	}
 	h, err := proxyproto.Read(s.raw, src, s.srv.now())
 	if err != nil {
 		return s.proxyRefusal(err)
 	}
-	if err := s.raw.SetReadDeadline(s.accepted.Add(lc.Limits.StartupTimeout.D())); err != nil {
+	if err := s.patience(s.deadline()); err != nil {
 		return refuse(csf.ReasonClientGone, "%v", err)
 	}
 	s.header = &h

@@ -21,6 +21,8 @@ type refusal struct {
 	facts csf.Facts
 	// silent closes without a word although the table has an SQLSTATE.
 	silent bool
+	// old is set when the client speaks protocol 2 or 1 and understands only their form of an error.
+	old bool
 	// recorded is set when the event has been written before the client is told.
 	recorded bool
 	err      error

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -60,23 +59,21 @@ type pumps struct{}
 func (pumps) run(s *Session) error {
 	done := make(chan error, 1)
 	go func() {
-		defer func() {
-			if p := recover(); p != nil {
-				done <- &refusal{reason: csf.ReasonPanic, detail: fmt.Sprintf("%v", p)}
-				s.raw.SetReadDeadline(time.Unix(1, 0))
-			}
-		}()
-		err := s.pumpUpstream()
-		// The client's direction waits in a read: wake it. Its own error is then a consequence.
-		s.raw.SetReadDeadline(time.Unix(1, 0))
+		err := s.guard(s.pumpUpstream)
+		// The client's direction waits in a read or in a write that nobody takes: wake it. Its own error is
+		// then a consequence.
+		s.raw.SetReadDeadline(past)
+		s.up.SetWriteDeadline(past)
 		s.convMu.Lock()
 		s.upstreamDone = true
-		s.convWait.Broadcast()
 		s.convMu.Unlock()
+		s.wakeUp()
 		done <- err
 	}()
-	clientErr := s.pumpClient()
-	s.up.SetReadDeadline(time.Unix(1, 0))
+	clientErr := s.guard(s.pumpClient)
+	s.settle(clientErr)
+	s.up.SetReadDeadline(past)
+	s.raw.SetWriteDeadline(time.Now().Add(farewellTimeout)) // a client that does not read holds nobody up
 	upErr := <-done
 	if why := s.stopped(); why != nil {
 		return why
@@ -100,15 +97,22 @@ func (unchecked) run(s *Session) error {
 	return &refusal{reason: csf.ReasonClientClosed}
 }
 
-// firstCause tells the cause from its consequence: the direction that was merely woken says so.
+// firstCause tells the cause from its consequence: the direction that was merely woken says so, and of an
+// upstream that is gone its own direction knows more than a write that failed.
 func firstCause(client, up error) error {
-	if client != nil && !errors.Is(client, os.ErrDeadlineExceeded) {
+	switch {
+	case up == nil || errors.Is(up, os.ErrDeadlineExceeded):
 		return client
-	}
-	if up != nil {
+	case client == nil || errors.Is(client, os.ErrDeadlineExceeded) || upstreamGone(client):
 		return up
 	}
 	return client
+}
+
+// upstreamGone says that the error is the loss of the upstream.
+func upstreamGone(err error) bool {
+	r, ok := errors.AsType[*refusal](err)
+	return ok && (r.reason == csf.ReasonUpstreamLost || r.reason == csf.ReasonCommitUnknown)
 }
 
 // pumpClient forwards from the client to the upstream.
@@ -196,21 +200,8 @@ func (s *Session) fromClient(p *pump, b []byte, now time.Time) (int, error) {
 	}
 	for {
 		var verdict Verdict
-		var instead []byte
-		s.convMu.Lock()
-		step := s.conv.ScanFrontend(b[start+ready:], now.UnixNano())
+		step, instead := s.scanFrontend(b[start+ready:], now, &verdict)
 		ready += step.Forward
-		switch step.Stop {
-		case wire.StopInspect:
-			if verdict = s.inspect(step.Frame); verdict.Action == Allow {
-				s.conv.Allow(wire.Statement{Kind: verdict.Kind, Fingerprint: verdict.Fingerprint, Flags: verdict.Flags, Commit: verdict.Commit, NoCopy: verdict.NoCopy})
-			} else {
-				instead = s.conv.Refuse(nil, step.Frame, s.denial(verdict))
-			}
-		case wire.StopSubstitute:
-			instead = s.conv.Substitute(nil)
-		}
-		s.convMu.Unlock()
 		if step.Drop > 0 || step.Stop == wire.StopTerminate || step.Stop == wire.StopViolation || step.Stop == wire.StopWait {
 			if err := flush(nil); err != nil {
 				return 0, err
@@ -221,6 +212,9 @@ func (s *Session) fromClient(p *pump, b []byte, now time.Time) (int, error) {
 		case wire.StopInspect:
 			s.reportStatement(verdict)
 			if verdict.Action == Terminate {
+				if err := flush(nil); err != nil { // what came before it is PostgreSQL's to answer
+					return 0, err
+				}
 				return 0, &refusal{reason: verdict.Reason, message: verdict.Message, recorded: true}
 			}
 			if err := flushed(instead, flush); err != nil {
@@ -245,15 +239,7 @@ func (s *Session) fromClient(p *pump, b []byte, now time.Time) (int, error) {
 			}
 		case wire.StopWait:
 			// The upstream has what it must answer before more may be sent.
-			s.convMu.Lock()
-			s.waits = true
-			for !s.conv.Room() && s.stopped() == nil && !s.upstreamDone {
-				s.convWait.Wait()
-			}
-			done := s.upstreamDone
-			s.waits = false
-			s.convMu.Unlock()
-			if done || s.stopped() != nil {
+			if !s.await(s.conv.Room, nil) {
 				return 0, os.ErrDeadlineExceeded
 			}
 		case wire.StopTerminate:
@@ -262,6 +248,41 @@ func (s *Session) fromClient(p *pump, b []byte, now time.Time) (int, error) {
 			return 0, s.violation(*step.Violation)
 		}
 	}
+}
+
+// scanFrontend scans and, where the scan stops for it, decides: the verdict and what goes in the frame's place.
+func (s *Session) scanFrontend(b []byte, now time.Time, verdict *Verdict) (step wire.Step, instead []byte) {
+	s.convMu.Lock()
+	defer s.convMu.Unlock() // an inspector that fails on hostile text must not leave the lock behind
+	step = s.conv.ScanFrontend(b, now.UnixNano())
+	switch step.Stop {
+	case wire.StopInspect:
+		switch *verdict = s.inspect(step.Frame); verdict.Action {
+		case Allow:
+			s.conv.Allow(statementOf(verdict))
+		case Terminate:
+			s.StatementDone(s.endedBy(verdict, step.Frame.Type, now))
+		default:
+			instead = s.conv.Refuse(nil, step.Frame, s.denial(*verdict))
+		}
+	case wire.StopSubstitute:
+		instead = s.conv.Substitute(nil)
+	}
+	return step, instead
+}
+
+// scanBackend scans, and tells the client's direction that there are answers.
+func (s *Session) scanBackend(b []byte, now time.Time) (step wire.Step, instead []byte) {
+	s.convMu.Lock()
+	defer s.convMu.Unlock()
+	step = s.conv.ScanBackend(b, now.UnixNano())
+	if step.Stop == wire.StopReplace {
+		instead = s.conv.AppendReplacement(nil)
+	}
+	if s.waits {
+		s.wakeUp()
+	}
+	return step, instead
 }
 
 // flushed flushes when there is something to put in a message's place.
@@ -276,21 +297,14 @@ func flushed(instead []byte, flush func([]byte) error) error {
 func (s *Session) fromUpstream(p *pump, b []byte, now time.Time) (int, error) {
 	start := 0
 	for {
-		var instead []byte
-		s.convMu.Lock()
-		step := s.conv.ScanBackend(b[start:], now.UnixNano())
-		if step.Stop == wire.StopReplace {
-			instead = s.conv.AppendReplacement(nil)
-		}
-		if s.waits {
-			s.convWait.Broadcast()
-		}
-		s.convMu.Unlock()
+		step, instead := s.scanBackend(b[start:], now)
 		if err := p.send(b[start:start+step.Forward], now); err != nil {
+			s.torn.Store(true)
 			return 0, s.clientEnd(err, false)
 		}
 		start += step.Forward + step.Drop
 		if err := p.send(instead, now); err != nil {
+			s.torn.Store(true)
 			return 0, s.clientEnd(err, false)
 		}
 		switch {

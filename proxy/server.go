@@ -50,7 +50,7 @@ type Server struct {
 	sessions sync.Map // ID → *Session, from binding to end
 	live     sync.Map // *Session → struct{}, from accept to end
 
-	marks sync.Map // netip.AddrPort → netip.Addr: self-test connections, see MarkSelfTest
+	marks sync.Map // netip.AddrPort → mark: self-test connections, see MarkSelfTest
 
 	draining atomic.Bool
 	wg       sync.WaitGroup
@@ -150,7 +150,7 @@ func (srv *Server) Serve(ctx context.Context) error {
 		l.ln.Close()
 	}
 	srv.live.Range(func(k, _ any) bool {
-		k.(*Session).stop(&refusal{reason: csf.ReasonKilled, detail: "the node stops", message: csf.ReasonKilled.Info().Message})
+		k.(*Session).stop(refuse(csf.ReasonKilled, "the node stops"))
 		return true
 	})
 	srv.wg.Wait()
@@ -238,7 +238,26 @@ func (srv *Server) End(match func(View) bool, reason csf.Reason, detail string) 
 // MarkSelfTest says that the next connection from the local address is a self-test that is to be treated as
 // if it came from the address as (the zero value: from its own). The mark is taken by one connection.
 func (srv *Server) MarkSelfTest(local netip.AddrPort, as netip.Addr) {
-	srv.marks.Store(local, as)
+	srv.marks.Store(local, mark{as: as, until: srv.now().Add(markLife)})
+}
+
+// mark says what the next connection from a local address counts as coming from.
+type mark struct {
+	as    netip.Addr
+	until time.Time
+}
+
+// markLife bounds a mark whose connection did not come, so that a port which somebody else gets later is nobody's mark.
+const markLife = 5 * time.Second
+
+// marked takes the mark of a connection, if it has one.
+func (srv *Server) marked(local netip.AddrPort) (netip.Addr, bool) {
+	v, ok := srv.marks.LoadAndDelete(local)
+	if !ok {
+		return netip.Addr{}, false
+	}
+	m := v.(mark)
+	return m.as, srv.now().Before(m.until)
 }
 
 // sweepEvery is how often idle, stuck and revoked sessions are looked for; it is the accuracy of

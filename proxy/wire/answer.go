@@ -264,6 +264,27 @@ func (c *Conversation) Abandon(now int64, sqlstate string) (commitUnknown bool) 
 	return commitUnknown
 }
 
+// Owes says that answers are due which the backend gives without another message of the client: those of a Query or
+// FunctionCall and those up to a Sync; after a Flush (flushed) those of every request. While a COPY waits for the
+// client's data none is due. An answer of which a part has passed is due in any case.
+func (c *Conversation) Owes(flushed bool) bool {
+	switch {
+	case c.backBody > 0:
+		return true
+	case c.state == stEnded || c.ended || c.copy != copyNone:
+		return false
+	case flushed:
+		return c.requests.n > 0
+	}
+	for i := range c.requests.n {
+		switch c.requests.at(i).kind {
+		case 'Q', 'F', 'S':
+			return true
+		}
+	}
+	return false
+}
+
 // CommitOutstanding says whether a commit has gone to the backend and its completion has not come: the loss of the
 // backend now is 08007, transaction_resolution_unknown. After a FATAL of the backend nothing was committed.
 func (c *Conversation) CommitOutstanding() bool {
