@@ -75,8 +75,7 @@ func newContain(s *shared) *cobra.Command {
 		for _, v := range all {
 			rows = append(rows, []string{v.ID, v.Kind, v.Target, v.By, v.Reason, v.Expires.Format(time.RFC3339), strconv.Itoa(v.Sessions)})
 		}
-		printTable(cmd.OutOrStdout(), "nobody is kept out", []string{"id", "kind", "target", "by", "reason", "expires", "sessions ended"}, rows)
-		return nil
+		return printTable(cmd.OutOrStdout(), "nobody is kept out", []string{"id", "kind", "target", "by", "reason", "expires", "sessions ended"}, rows)
 	}}
 	return s.ofNode(subcommands("contain", "Keep an identity, client address or database out", add, lift, list))
 }

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/internal/client"
 	"github.com/csfproxy/csfproxy/reports/api"
 	"github.com/spf13/cobra"
@@ -16,21 +19,30 @@ import (
 func newEvents(s *shared) *cobra.Command {
 	var kind, session, identity, since, until string
 	var limit int
-	query := func() url.Values {
+	query := func() (url.Values, error) {
 		q := url.Values{}
+		if kind != "" {
+			if err := knownKind(kind); err != nil {
+				return nil, err
+			}
+		}
 		for k, v := range map[string]string{"kind": kind, "session": session, "identity": identity, "since": since, "until": until} {
 			if v != "" {
 				q.Set(k, v)
 			}
 		}
-		return q
+		return q, nil
 	}
 	list := &cobra.Command{Use: "list", Short: "List stored events, newest first", Args: exactly(0), RunE: func(cmd *cobra.Command, _ []string) error {
+		q, err := query()
+		if err != nil {
+			return err
+		}
 		cl, err := client.New(s.node)
 		if err != nil {
 			return err
 		}
-		events, err := client.All[api.Event](cmd.Context(), cl, "/v1/events", query(), limit)
+		events, err := client.All[api.Event](cmd.Context(), cl, "/v1/events", q, limit)
 		if err != nil {
 			return err
 		}
@@ -38,18 +50,23 @@ func newEvents(s *shared) *cobra.Command {
 			return printJSON(cmd.OutOrStdout(), events)
 		}
 		var rows [][]string
+		var details []string
 		for _, e := range events {
-			rows = append(rows, eventRow(e))
+			row := eventRow(e)
+			rows, details = append(rows, row[:6]), append(details, row[6]+" "+row[7])
 		}
-		printTable(cmd.OutOrStdout(), "no event", []string{"seq", "time", "kind", "reason", "identity", "client", "csf", "facts"}, rows)
-		return nil
+		return printDetailed(cmd.OutOrStdout(), "no event", []string{"seq", "time", "kind", "reason", "identity", "client"}, rows, details)
 	}}
 	tail := &cobra.Command{Use: "tail", Short: "Print events as they happen", Args: exactly(0), RunE: func(cmd *cobra.Command, _ []string) error {
+		q, err := query()
+		if err != nil {
+			return err
+		}
 		cl, err := client.New(s.node)
 		if err != nil {
 			return err
 		}
-		return cl.Stream(cmd.Context(), "/v1/events/stream", query(), func(data []byte) error {
+		return cl.Stream(cmd.Context(), "/v1/events/stream", q, func(data []byte) error {
 			var e api.Event
 			if s.json {
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", data)
@@ -72,7 +89,33 @@ func newEvents(s *shared) *cobra.Command {
 	return c
 }
 
+// knownKind refuses a kind that no event can have: a misspelt one would look like nothing happened.
+func knownKind(kind string) error {
+	area, _, _ := strings.Cut(kind, ".")
+	var near, areas []string
+	for _, k := range csf.Kinds() {
+		if string(k.Kind) == kind {
+			return nil
+		}
+		a, _, _ := strings.Cut(string(k.Kind), ".")
+		if a == area {
+			near = append(near, string(k.Kind))
+		}
+		if !slices.Contains(areas, a) {
+			areas = append(areas, a)
+		}
+	}
+	if len(near) > 0 {
+		return usageError{fmt.Errorf("--kind %q: no such kind; there are %s", kind, strings.Join(near, ", "))}
+	}
+	return usageError{fmt.Errorf("--kind %q: no such kind; kinds begin with %s", kind, strings.Join(areas, ", "))}
+}
+
+// printLine prints one event on a line of its own.
 func printLine(w io.Writer, row []string) error {
+	for i, c := range row {
+		row[i] = cmp.Or(c, "-")
+	}
 	_, err := fmt.Fprintln(w, strings.Join(row, "  "))
 	return err
 }
@@ -82,6 +125,6 @@ func eventRow(e api.Event) []string {
 	if e.Client.IsValid() {
 		client = e.Client.String()
 	}
-	return []string{strconv.FormatUint(e.Seq, 10), e.Time.Format("2006-01-02T15:04:05.000Z07:00"), string(e.Kind), string(e.Reason), e.Identity, client,
-		strings.Join(e.CSF, ","), string(e.Facts.JSON())}
+	return []string{strconv.FormatUint(e.Seq, 10), timeText(e.Time), string(e.Kind), string(e.Reason), e.Identity, client,
+		strings.Join(e.CSF, ","), factLine(e.Facts)}
 }

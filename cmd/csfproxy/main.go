@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/csfproxy/csfproxy/internal/client"
+	"github.com/csfproxy/csfproxy/internal/config"
 	"github.com/spf13/cobra"
 )
 
@@ -37,10 +38,15 @@ func run(ctx context.Context, args []string) int {
 	if err == nil {
 		return 0
 	}
+	if problems := config.Problems(err); len(problems) > 0 {
+		// Each stands on a line of its own that begins with file:line, as editors read it.
+		fmt.Fprintln(os.Stderr, err)
+		err = fmt.Errorf("%s in %s", count(len(problems), "problem"), problems[0].File)
+	}
 	fmt.Fprintln(os.Stderr, "csfproxy:", err)
 	var wrong usageError
 	if errors.As(err, &wrong) {
-		fmt.Fprintln(os.Stderr, "see: csfproxy help")
+		fmt.Fprintln(os.Stderr, "see: csfproxy help [COMMAND]")
 		return exitUsage
 	}
 	return exitFailed
@@ -85,11 +91,17 @@ func (s *shared) ofNode(c *cobra.Command) *cobra.Command {
 	return c
 }
 
-// exactly is cobra.ExactArgs with the exit code of a wrong use.
-func exactly(n int) cobra.PositionalArgs {
+// exactly wants n arguments; anything else is a wrong use.
+func exactly(n int) cobra.PositionalArgs { return between(n, n) }
+
+// between wants from least to most arguments; anything else is a wrong use.
+func between(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := cobra.ExactArgs(n)(cmd, args); err != nil {
-			return usageError{fmt.Errorf("%w: %s", err, cmd.UseLine())}
+		switch {
+		case len(args) > most:
+			return usageError{fmt.Errorf("unexpected argument %q; use: %s", args[most], cmd.UseLine())}
+		case len(args) < least:
+			return usageError{fmt.Errorf("%s missing; use: %s", count(least-len(args), "argument"), cmd.UseLine())}
 		}
 		return nil
 	}

@@ -31,7 +31,7 @@ const stopTimeout = 30 * time.Second
 
 func runNode(ctx context.Context, file string) error {
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
-	load := func() (*config.Config, error) { return config.Load(file, config.Options{}) }
+	load := func() (*config.Config, error) { return loadConfig(file) }
 	cfg, err := load()
 	if err != nil {
 		return err

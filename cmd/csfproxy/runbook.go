@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -30,8 +31,7 @@ func newRunbook(s *shared) *cobra.Command {
 		for _, v := range all {
 			rows = append(rows, []string{v.Name, strings.Join(v.Steps, " → "), v.Description})
 		}
-		printTable(cmd.OutOrStdout(), "no runbook", []string{"name", "steps", "description"}, rows)
-		return nil
+		return printTable(cmd.OutOrStdout(), "no runbook", []string{"name", "steps", "description"}, rows)
 	}}
 	var cluster, reason, key string
 	var dry bool
@@ -76,7 +76,26 @@ func newRunbook(s *shared) *cobra.Command {
 		}
 		return s.printRun(cmd, r)
 	}}
-	return s.ofNode(subcommands("runbook", "List, run and follow runbooks", list, run, status))
+	var rejoinCluster, rejoinReason string
+	rejoin := &cobra.Command{Use: "rejoin MEMBER --cluster CLUSTER", Short: "Let a fenced member that is a standby again take part", Args: exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if rejoinCluster == "" {
+				return usageError{errors.New("--cluster is required")}
+			}
+			cl, err := client.New(s.node)
+			if err != nil {
+				return err
+			}
+			if err := cl.Do(cmd.Context(), http.MethodPost, "/v1/upstreams/"+url.PathEscape(rejoinCluster)+"/rejoin", nil,
+				map[string]any{"member": args[0], "reason": rejoinReason}, nil); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s takes part in %s again\n", args[0], rejoinCluster)
+			return err
+		}}
+	rejoin.Flags().StringVar(&rejoinCluster, "cluster", "", "cluster that it belongs to")
+	rejoin.Flags().StringVar(&rejoinReason, "reason", "", "why; stands in the log")
+	return s.ofNode(subcommands("runbook", "List, run and follow runbooks", list, run, status, rejoin))
 }
 
 func (s *shared) printRun(cmd *cobra.Command, r api.Run) error {

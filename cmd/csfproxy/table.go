@@ -1,29 +1,129 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
+	"unicode/utf8"
+
+	"github.com/csfproxy/csfproxy/csf"
 )
 
-// printTable prints rows under a header, or says that there are none.
-func printTable(w io.Writer, none string, header []string, rows [][]string) {
+// printTable prints rows under a header, or says that there are none. An empty cell is a dash.
+func printTable(w io.Writer, none string, header []string, rows [][]string) error {
+	return printDetailed(w, none, header, rows, nil)
+}
+
+// printDetailed is printTable with text below each row, indented and wrapped.
+func printDetailed(w io.Writer, none string, header []string, rows [][]string, details []string) error {
 	if len(rows) == 0 {
-		fmt.Fprintln(w, none)
-		return
+		_, err := fmt.Fprintln(w, none)
+		return err
 	}
-	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(t, strings.ToUpper(strings.Join(header, "\t")))
 	for _, r := range rows {
-		fmt.Fprintln(t, strings.Join(r, "\t"))
+		cells := make([]string, len(r))
+		for i, c := range r {
+			cells[i] = cmp.Or(strings.Join(strings.Fields(c), " "), "-")
+		}
+		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 	t.Flush()
+	for i, line := range strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n") {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " ")); err != nil {
+			return err
+		}
+		if i == 0 || details == nil || details[i-1] == "" {
+			continue
+		}
+		for _, l := range wrap(details[i-1], detailWidth) {
+			if _, err := fmt.Fprintln(w, "      "+l); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
+
+// detailWidth keeps indented text within a terminal of 120 columns.
+const detailWidth = 112
+
+// wrap breaks text at spaces into lines of at most width columns; a longer word stands alone.
+func wrap(s string, width int) []string {
+	var lines []string
+	line, used := "", 0
+	for _, word := range strings.Fields(s) {
+		n := utf8.RuneCountInString(word)
+		if used > 0 && used+1+n > width {
+			lines, line, used = append(lines, line), "", 0
+		}
+		if used > 0 {
+			line, used = line+" ", used+1
+		}
+		line, used = line+word, used+n
+	}
+	return append(lines, line)
+}
+
+// factLine writes facts as key=value in the order of their keys; texts with spaces are quoted.
+func factLine(f csf.Facts) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(f)) {
+		v, ok := f[k].(string)
+		switch {
+		case !ok:
+			b, err := json.Marshal(f[k])
+			if err != nil {
+				continue
+			}
+			v = string(b)
+		case v == "" || strings.ContainsAny(v, " \"="):
+			v = strconv.Quote(v)
+		}
+		parts = append(parts, k+"="+v)
+	}
+	return strings.Join(parts, " ")
+}
+
+// bytesText gives a number of bytes with its unit.
+func bytesText(n int64) string {
+	const units = "KMGTPE"
+	if n < 1024 {
+		return fmt.Sprint(n, " B")
+	}
+	v, i := float64(n)/1024, 0
+	for v >= 1024 && i < len(units)-1 {
+		v, i = v/1024, i+1
+	}
+	return fmt.Sprintf("%.1f %ciB", v, units[i])
+}
+
+// timeText gives a time in UTC, as the log has it.
+func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 func printJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
+}
+
+// count gives a number with its noun, in the plural unless it is one.
+func count(n int, noun string) string {
+	if n != 1 {
+		if stem, ok := strings.CutSuffix(noun, "y"); ok {
+			noun = stem + "ies"
+		} else {
+			noun += "s"
+		}
+	}
+	return fmt.Sprint(n, " ", noun)
 }

@@ -86,6 +86,7 @@ func Parse(name string, data []byte, o Options) (*Config, error) {
 	}
 	slices.SortStableFunc(s.findings, func(a, b Finding) int { return cmp.Compare(a.Line, b.Line) })
 	cfg.Findings = s.findings
+	cfg.Sections = s.sections()
 	return cfg, nil
 }
 

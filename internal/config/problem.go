@@ -71,6 +71,17 @@ func (s *source) line(key string) int {
 	return 1
 }
 
+// sections gives the lines of the top-level keys.
+func (s *source) sections() map[string]int {
+	top := map[string]int{}
+	for key, line := range s.lines {
+		if !strings.ContainsAny(key, ".[") {
+			top[key] = line
+		}
+	}
+	return top
+}
+
 // fail records a problem, unless the key or a section around it has one already: a value that could not be
 // read would otherwise be reported a second time for its consequences.
 func (s *source) fail(key, message, fix string) {

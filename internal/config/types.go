@@ -27,6 +27,8 @@ type Config struct {
 	Hash string `yaml:"-"`
 	// Findings are the standing findings of a valid file: what is allowed but weak.
 	Findings []Finding `yaml:"-"`
+	// Sections gives the line of each top-level key that the file has.
+	Sections map[string]int `yaml:"-"`
 }
 
 // Finding is a weakness that the file permits by name, such as an authentication method below the floor.
