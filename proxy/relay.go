@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,11 +46,7 @@ const (
 	// preparedNames bounds the prepared statements and portals whose classification is kept. Beyond it they
 	// are still inspected at Parse and forwarded, and their executions are recorded without a fingerprint.
 	preparedNames = 4096
-	// pieceBytes is the size of a read: one TLS record (RFC 8446, 5.1) and most result sets.
-	pieceBytes = 16 << 10
 )
-
-var pieces = sync.Pool{New: func() any { b := make([]byte, pieceBytes); return &b }}
 
 // pumps is the engine of a goroutine per direction. The client's direction runs in the session's goroutine.
 type pumps struct{}
@@ -117,55 +112,68 @@ func upstreamGone(err error) bool {
 
 // pumpClient forwards from the client to the upstream.
 func (s *Session) pumpClient() error {
-	p := pump{read: s.client, write: s.up, end: s.clientEnd, count: &s.bytesIn}
+	p := pump{end: s.clientEnd, count: &s.bytesIn}
+	p.join(s.client, s.up)
 	return p.run(s, s.fromClient)
 }
 
 // pumpUpstream forwards from the upstream to the client.
 func (s *Session) pumpUpstream() error {
-	p := pump{read: s.up, write: s.client, end: s.upstreamEnd, timed: &s.writing, count: &s.bytesOut}
+	p := pump{end: s.upstreamEnd, timed: &s.writing, count: &s.bytesOut}
+	p.join(s.up, s.client)
 	return p.run(s, s.fromUpstream)
 }
 
-// pump is one direction. It owns buf from one read to the next; buf[start:] is what was read and not yet
-// forwarded, which begins at a message's first byte or inside a body that passes unread.
+// pump is one direction. It owns its buffer, which holds what was read and not yet forwarded: that begins at a
+// message's first byte or inside a body that passes unread.
 type pump struct {
+	buffer
 	read  io.Reader
 	write io.Writer
 	end   func(err error, partial bool) error
 	timed *atomic.Int64 // since when a write waits; nil: nobody asks
 	count *atomic.Int64 // bytes read
-	need  int           // bytes that a message being judged whole needs
+}
+
+// join sets the ends. A plain connection lends the buffer's space only when there is something to read; another one,
+// TLS above all, waits with it.
+func (p *pump) join(from, to net.Conn) {
+	if s, ok := direct(from); ok {
+		s.space, s.rest = p.space, p.rest
+		p.read = s
+	} else {
+		p.small = make([]byte, smallBytes)
+		p.b, p.read = p.small, from
+	}
+	p.write = to
+	if s, ok := direct(to); ok {
+		p.write = s
+	}
 }
 
 // scan looks at b and says how much of it may go, how much was dealt with, and whether more is needed.
 type scan func(p *pump, b []byte, now time.Time) (used int, err error)
 
 func (p *pump) run(s *Session, scan scan) error {
-	piece := pieces.Get().(*[]byte)
-	defer pieces.Put(piece)
-	buf := *piece
-	held := 0 // bytes at the start of buf that wait for more
+	defer p.release()
 	for {
-		if held == len(buf) { // a message that is judged whole is larger than the buffer: grow by what has come
-			buf = append(buf, make([]byte, min(len(buf), max(p.need-len(buf), pieceBytes)))...)
+		var room []byte
+		if p.small != nil {
+			room = p.space()
 		}
-		n, err := p.read.Read(buf[held:])
+		n, err := p.read.Read(room)
 		if n > 0 {
 			now := s.srv.now()
 			s.lastActive.Store(now.UnixNano())
 			p.count.Add(int64(n))
-			used, serr := scan(p, buf[:held+n], now)
+			used, serr := scan(p, p.b[:p.held+n], now)
 			if serr != nil {
 				return serr
 			}
-			held = copy(buf, buf[used:held+n])
-			if held == 0 && len(buf) > pieceBytes {
-				buf = *piece
-			}
+			p.took(n, used)
 		}
 		if err != nil {
-			return p.end(err, held > 0)
+			return p.end(err, p.held > 0)
 		}
 	}
 }

@@ -49,6 +49,6 @@ func cases(p plan) []benchCase {
 		return all
 	}
 	return slices.DeleteFunc(all, func(c benchCase) bool {
-		return !slices.ContainsFunc(strings.Split(p.cases, ","), func(w string) bool { return strings.Contains(c.name, w) })
+		return !slices.ContainsFunc(strings.Split(p.cases, "|"), func(w string) bool { return strings.Contains(c.name, w) })
 	})
 }

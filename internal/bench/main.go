@@ -44,7 +44,7 @@ func main() {
 	flag.IntVar(&p.seconds, "seconds", 5, "seconds of each pgbench run")
 	flag.IntVar(&p.sessions, "sessions", 1000, "idle sessions")
 	flag.IntVar(&p.copyMiB, "copy", 512, "MiB of each COPY")
-	flag.StringVar(&p.cases, "cases", "", "only cases whose name contains one of these words, comma separated")
+	flag.StringVar(&p.cases, "cases", "", "only cases whose name contains one of these texts, separated by |")
 	flag.StringVar(&p.out, "out", "", "Markdown file whose part between the bench markers is replaced")
 	flag.Parse()
 
