@@ -159,7 +159,22 @@ func (u upstreams) Resume(_ context.Context, cluster string, _ api.Actor) error 
 	return nil
 }
 
+// Rejoin permits a fenced member to be routed to again; recovery refuses what is no standby of the cluster.
+func (u upstreams) Rejoin(ctx context.Context, cluster, member string, _ api.Actor) error {
+	err := u.a.recovery.Rejoin(ctx, cluster, member)
+	switch {
+	case errors.Is(err, recovery.ErrUnknownCluster):
+		return fmt.Errorf("%w: %w", api.ErrNotFound, err)
+	case err != nil:
+		return fmt.Errorf("%w: %w", api.ErrConflict, err)
+	}
+	return nil
+}
+
 func (u upstreams) Switchover(ctx context.Context, cluster string, r api.SwitchoverRequest, by api.Actor) (api.Run, error) {
+	if r.Target != "" { // better refused than another member promoted
+		return api.Run{}, fmt.Errorf("%w: the runbook chooses the most advanced standby: leave target out", api.ErrInvalid)
+	}
 	return runbooks(u).Start(ctx, api.RunRequest{Runbook: "switchover", Cluster: cluster, DryRun: r.DryRun, Key: r.Key}, by)
 }
 

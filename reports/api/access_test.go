@@ -100,6 +100,7 @@ func requests() map[string]request {
 		"list-upstreams":    {path: "/v1/upstreams", status: 200},
 		"pause-upstream":    {path: "/v1/upstreams/orders/pause", status: 204, object: "orders"},
 		"resume-upstream":   {path: "/v1/upstreams/orders/resume", status: 204, object: "orders"},
+		"rejoin-member":     {path: "/v1/upstreams/orders/rejoin", body: `{"member":"db2:5432"}`, status: 204, object: "orders db2:5432"},
 		"switchover":        {path: "/v1/upstreams/orders/switchover", body: `{"dry_run":true}`, status: 202, object: "orders"},
 		"list-runbooks":     {path: "/v1/runbooks", status: 200},
 		"list-runs":         {path: "/v1/runs", status: 200},
@@ -118,7 +119,7 @@ func requests() map[string]request {
 // event of each call.
 func TestEveryRouteForEveryRole(t *testing.T) {
 	// Which role may do more than read is said here a second time, on purpose.
-	acts := []string{"run-selftests", "kill-session", "contain", "lift-containment", "pause-upstream", "resume-upstream", "switchover", "start-run"}
+	acts := []string{"run-selftests", "kill-session", "contain", "lift-containment", "pause-upstream", "resume-upstream", "rejoin-member", "switchover", "start-run"}
 	open, quiet := []string{"healthz", "readyz"}, []string{"healthz", "readyz", "metrics"}
 	n := start(t, false)
 	for i, route := range api.Routes() {

@@ -190,6 +190,22 @@ func (s *Server) resumeUpstream(ctx context.Context, in *clusterAct) (*noBody, e
 	return &noBody{}, s.services.Upstreams.Resume(ctx, in.Cluster, by)
 }
 
+type rejoinInput struct {
+	Cluster string `path:"cluster" maxLength:"128"`
+	Body    struct {
+		Member string `json:"member" minLength:"1" maxLength:"300" doc:"host:port of the member, as configured"`
+		Reason string `json:"reason,omitempty" maxLength:"500"`
+	}
+}
+
+func (s *Server) rejoinMember(ctx context.Context, in *rejoinInput) (*noBody, error) {
+	by := actor(ctx, in.Cluster+" "+in.Body.Member, in.Body.Reason)
+	if s.services.Upstreams == nil {
+		return nil, missing("upstreams")
+	}
+	return &noBody{}, s.services.Upstreams.Rejoin(ctx, in.Cluster, in.Body.Member, by)
+}
+
 // KeyHeader is the header of a call that may be repeated.
 type KeyHeader struct {
 	Key string `header:"Idempotency-Key" maxLength:"256" doc:"A second call with it starts nothing and gives the first one's run"`

@@ -33,6 +33,7 @@ func (s *Server) register() {
 	add(s, "list-upstreams", s.listUpstreams)
 	add(s, "pause-upstream", s.pauseUpstream)
 	add(s, "resume-upstream", s.resumeUpstream)
+	add(s, "rejoin-member", s.rejoinMember)
 	add(s, "switchover", s.switchover)
 	add(s, "list-runbooks", s.listRunbooks)
 	add(s, "list-runs", s.listRuns)

@@ -56,6 +56,7 @@ func Routes() []Route {
 		{ID: "list-upstreams", Method: get, Path: "/v1/upstreams", Role: a, Tag: "operation", Summary: "Clusters and their members"},
 		{ID: "pause-upstream", Method: post, Path: "/v1/upstreams/{cluster}/pause", Role: o, Tag: "operation", Status: http.StatusNoContent, Summary: "Hold new work for a cluster"},
 		{ID: "resume-upstream", Method: post, Path: "/v1/upstreams/{cluster}/resume", Role: o, Tag: "operation", Status: http.StatusNoContent, Summary: "End the pause of a cluster"},
+		{ID: "rejoin-member", Method: post, Path: "/v1/upstreams/{cluster}/rejoin", Role: o, Tag: "operation", Status: http.StatusNoContent, Summary: "Let a fenced member that is a standby again take part"},
 		{ID: "switchover", Method: post, Path: "/v1/upstreams/{cluster}/switchover", Role: o, Tag: "operation", Status: http.StatusAccepted, Summary: "Change the primary of a cluster as planned"},
 		{ID: "list-runbooks", Method: get, Path: "/v1/runbooks", Role: a, Tag: "operation", Summary: "Runbooks"},
 		{ID: "list-runs", Method: get, Path: "/v1/runs", Role: a, Tag: "operation", Summary: "Runs of runbooks, newest first"},

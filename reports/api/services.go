@@ -104,6 +104,8 @@ type UpstreamControl interface {
 	// Pause holds new work for the cluster; Resume ends that. ErrNotFound for an unknown cluster.
 	Pause(ctx context.Context, cluster string, by Actor) error
 	Resume(ctx context.Context, cluster string, by Actor) error
+	// Rejoin lets a member that was fenced, and is a standby again, take part. ErrConflict when it is none.
+	Rejoin(ctx context.Context, cluster, member string, by Actor) error
 	// Switchover starts the planned change of the primary to target ("" lets topology choose) and gives its run.
 	Switchover(ctx context.Context, cluster string, r SwitchoverRequest, by Actor) (Run, error)
 }

@@ -266,6 +266,17 @@ func (e *Estate) Resume(_ context.Context, cluster string, by api.Actor) error {
 	return e.hold("resume", cluster, false, by)
 }
 
+// Rejoin lets a member take part again.
+func (e *Estate) Rejoin(_ context.Context, cluster, member string, by api.Actor) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if cluster != "orders" {
+		return fmt.Errorf("%w: cluster %s", api.ErrNotFound, cluster)
+	}
+	e.did("rejoin", member, by)
+	return nil
+}
+
 func (e *Estate) hold(act, cluster string, paused bool, by api.Actor) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
