@@ -79,7 +79,9 @@ func newServerTLS(c config.ListenerTLS) (*tls.Config, error) {
 	case "optional":
 		t.ClientAuth = tls.VerifyClientCertIfGiven
 	case "require":
-		t.ClientAuth = tls.RequireAndVerifyClientCert
+		// A missing one is refused behind the StartupMessage, in words: the alert for it reaches a TLS 1.3 client after
+		// its handshake, where many report a lost connection. See startTLS.
+		t.ClientAuth = tls.VerifyClientCertIfGiven
 	}
 	if c.ClientCA != "" {
 		pem, err := os.ReadFile(c.ClientCA)
@@ -134,8 +136,14 @@ func (srv *Server) accept(ctx context.Context, l *listener) {
 			abort(raw)
 			continue
 		}
-		srv.counters.Accepted.Add(1)
-		srv.records.Record(s.event(csf.ConnAccepted, ""))
+		if s.late = srv.closed(s); s.late != nil {
+			srv.counters.Rejected.Add(1) // it is told after its StartupMessage; this is its record
+			srv.records.Record(s.event(csf.ConnRejected, s.late.reason))
+			s.late.recorded = true
+		} else {
+			srv.counters.Accepted.Add(1)
+			srv.records.Record(s.event(csf.ConnAccepted, ""))
+		}
 		srv.live.Store(s, struct{}{})
 		if ctx.Err() != nil { // Serve may have gone through the live ones before this was one
 			s.stop(refuse(csf.ReasonShuttingDown, "the node stops"))
@@ -152,6 +160,17 @@ func (srv *Server) admit(s *Session) *refusal {
 	lc := s.snap.listeners[s.lst.cfg.Name]
 	if !slices.ContainsFunc(lc.Allow, func(p netip.Prefix) bool { return p.Contains(s.peer.Addr()) }) && srv.opt.Off != "source-not-allowed" {
 		return refuse(csf.ReasonSourceNotAllowed, "")
+	}
+	return nil
+}
+
+// closed says why no connection is taken at present, nil when they are.
+func (srv *Server) closed(s *Session) *refusal {
+	switch {
+	case srv.draining.Load():
+		return refuse(csf.ReasonShuttingDown, "")
+	case !srv.records.Available() && s.snap.cfg.Audit.WhenUnavailable != "allow":
+		return refuse(csf.ReasonAuditUnavailable, "")
 	}
 	return nil
 }
@@ -219,7 +238,7 @@ func (s *Session) steps(ctx context.Context) error {
 func (s *Session) count(lc *listenerConfig) error {
 	lim := lc.Limits
 	perSource, pending := lim.PerSource, lim.StartupPending
-	if _, registered := lc.sources.Lookup(s.peer.Addr()); registered {
+	if _, registered := lc.sources.Lookup(s.peer.Addr()); registered && lc.Proxy.Mode == "require" {
 		perSource, pending = lim.Connections, lim.Connections // counted by the client's address once the header tells it
 	}
 	var overTotal, overSource, overPending bool
@@ -229,14 +248,11 @@ func (s *Session) count(lc *listenerConfig) error {
 		return refuse(csf.ReasonStartupRate, "over %d unfinished logins", pending)
 	case overTotal && s.lst.limits.open() > lim.Connections+shedMargin:
 		return &refusal{reason: csf.ReasonTooMany, silent: true, detail: "shed"}
+	case s.late != nil:
 	case overTotal:
 		s.late = refuse(csf.ReasonTooMany, "over %d", lim.Connections)
 	case overSource:
 		s.late = refuse(csf.ReasonTooManySource, "over %d", perSource)
-	case s.srv.draining.Load():
-		s.late = refuse(csf.ReasonShuttingDown, "")
-	case !s.srv.records.Available() && s.snap.cfg.Audit.WhenUnavailable != "allow":
-		s.late = refuse(csf.ReasonAuditUnavailable, "")
 	default:
 		if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), "", ""); !ok {
 			s.late = &refusal{reason: reason, detail: subject}

@@ -28,16 +28,6 @@ func (s *Session) identify(ctx context.Context, lc *listenerConfig) error {
 	}
 	s.ident = who
 	if why == "" {
-		if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), who.Name, s.startup.Database); !ok {
-			return &refusal{reason: reason, detail: subject}
-		}
-		if s.startup.Replication != wire.ReplicationNone && !who.Replication {
-			return refuse(csf.ReasonReplication, "")
-		}
-		if !who.counter.acquire(who.Limits.Connections) {
-			return refuse(csf.ReasonIdentityLimit, "over %d", who.Limits.Connections)
-		}
-		s.leased = true
 		var ok bool
 		if s.cluster, ok = s.srv.opt.Router.Cluster(who.Cluster); !ok {
 			return refuse(csf.ReasonUpstreamNoPrimary, "cluster %q is not configured", who.Cluster)
@@ -46,7 +36,7 @@ func (s *Session) identify(ctx context.Context, lc *listenerConfig) error {
 	}
 	r := &refusal{reason: why, recorded: true}
 	s.record(r)
-	_, err := auth.ServeSCRAM(s.clientConn(), s.mockVerifier(), scramOptions)
+	_, err := auth.ServeSCRAM(s.clientConn(), s.nearVerifier(ctx), scramOptions)
 	if ae, ok := errors.AsType[*auth.Error](err); ok {
 		r.sqlstate, r.message, r.silent = ae.SQLSTATE, ae.Message, ae.SQLSTATE == ""
 	}
@@ -68,6 +58,10 @@ func (s *Session) authenticate(ctx context.Context, lc *listenerConfig) error {
 		if s.srv.opt.Off == "auth-floor" {
 			methods = auth.AllMethods
 		}
+		// The upstream is who knows the password: what may not come in does not get to see it.
+		if err := s.authorize(); err != nil {
+			return err
+		}
 		up, err := s.dial(ctx)
 		if err != nil {
 			return err
@@ -79,10 +73,19 @@ func (s *Session) authenticate(ctx context.Context, lc *listenerConfig) error {
 			return s.authRefusal(err)
 		}
 		s.method = res.Method
+		if err := s.take(); err != nil {
+			return err
+		}
 		return s.login(up)
 	}
 	keys, err := s.serveClient(ctx, methods)
 	if err != nil {
+		return err
+	}
+	if err := s.authorize(); err != nil {
+		return err
+	}
+	if err := s.take(); err != nil {
 		return err
 	}
 	up, err := s.dial(ctx)
@@ -106,6 +109,28 @@ func (s *Session) authenticate(ctx context.Context, lc *listenerConfig) error {
 		return s.authRefusal(err)
 	}
 	return s.login(up)
+}
+
+// authorize refuses what the identity may not do. Where the ingress itself checks the password this comes after
+// the check, so that only who knows the password learns that a name is registered, contained or without replication.
+func (s *Session) authorize() error {
+	if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), s.ident.Name, s.startup.Database); !ok {
+		return &refusal{reason: reason, detail: subject}
+	}
+	if s.startup.Replication != wire.ReplicationNone && !s.ident.Replication {
+		return refuse(csf.ReasonReplication, "")
+	}
+	return nil
+}
+
+// take counts the session against its identity's limit. Only who has proved the password is counted: a stranger
+// who knows the name cannot use up the identity's connections.
+func (s *Session) take() error {
+	if !s.ident.counter.acquire(s.ident.Limits.Connections) {
+		return refuse(csf.ReasonIdentityLimit, "over %d", s.ident.Limits.Connections)
+	}
+	s.leased = true
+	return nil
 }
 
 // serveClient is the SCRAM-SHA-256 server towards the client. A user without a verifier gets a mock exchange.
@@ -150,11 +175,25 @@ func (s *Session) authRefusal(err error) *refusal {
 // scramOptions are the server's side of every exchange.
 var scramOptions = auth.ServerOptions{Rand: rand.Reader}
 
-// mockIterations is PostgreSQL's count (scram_iterations), so that a mock exchange looks like a real one.
-const mockIterations = 4096
-
+// mockVerifier is that of a user who has none. Its iterations are those of most verifiers in the register.
 func (s *Session) mockVerifier() auth.Verifier {
-	return auth.MockVerifier(s.srv.opt.MockSecret, s.startup.User, mockIterations)
+	return auth.MockVerifier(s.srv.opt.MockSecret, s.startup.User, s.snap.register.iterations)
+}
+
+// nearVerifier is a mock for a claim that the register refuses. Where a row names the user and does not cover the rest, the
+// challenge is the one that the row would bring: another would tell that the user is registered for something else.
+func (s *Session) nearVerifier(ctx context.Context) auth.Verifier {
+	if s.ident == nil || s.ident.Auth.Upstream == "passthrough" {
+		return s.mockVerifier()
+	}
+	v, err := auth.ParseVerifier(s.ident.Auth.Verifier.Value)
+	if s.ident.Auth.Verifier.Value == "query" {
+		v, err = s.srv.opt.Verifiers.Verifier(ctx, s.ident.Cluster, s.startup.User)
+	}
+	if err != nil {
+		return s.mockVerifier()
+	}
+	return v.AsMock()
 }
 
 // asked is what the upstream's StartupMessage asks for: protocol 3.0 without options, whatever the client's leg speaks.
@@ -227,7 +266,7 @@ func (s *Session) login(up *messages) error {
 				return s.wireRefusal(bad).upstream()
 			}
 			s.upstreamPID, s.upstreamKey = pid, append([]byte{}, key...)
-		case 'N', 'v':
+		case 'N':
 		case 'E':
 			return s.upstreamError(body)
 		case 'Z':
@@ -250,9 +289,22 @@ func (s *Session) upstreamError(body []byte) error {
 	if bad != nil {
 		return s.wireRefusal(bad).upstream()
 	}
-	// Errors after AuthenticationOk concern the database, the role or the parameters that the client named: their texts
-	// are the client's own words and PostgreSQL's, and name no server.
-	return &refusal{reason: csf.ReasonAuthUpstream, sqlstate: string(f.SQLSTATE), message: printable(string(f.Message)), detail: printable(string(f.Message))}
+	r := &refusal{reason: csf.ReasonAuthUpstream, detail: printable("the upstream answered " + string(f.SQLSTATE) + ": " + string(f.Message))}
+	switch string(f.SQLSTATE) {
+	// What concerns the database, the role or the parameters that the client named is told by its code; the text may
+	// name files and hosts.
+	case "22023":
+		r.sqlstate, r.message = "22023", "a startup parameter has an invalid value"
+	case "42704":
+		r.sqlstate, r.message = "42704", "a startup parameter is not known"
+	case "42501":
+		r.sqlstate, r.message = "42501", "permission denied"
+	case "55000":
+		r.sqlstate, r.message = "55000", "database is not accepting connections"
+	default:
+		r.sqlstate, r.message = auth.ForClient(string(f.SQLSTATE))
+	}
+	return r
 }
 
 func (s *Session) clientConn() *messages { return &messages{conn: s.client, side: wire.Frontend} }

@@ -35,6 +35,9 @@ func (s *Session) finish(err error) {
 		unknown.sqlstate, unknown.message = info.SQLSTATE, info.Message
 		r = &unknown
 	}
+	if late := s.late; late != nil && late.recorded && (r.reason == csf.ReasonClientGone || r.reason == csf.ReasonStartupTimeout) {
+		r.recorded = true // rejected before its first byte, and it did not wait to hear it
+	}
 	s.told = true
 	if !s.bound.IsZero() {
 		s.recordEnd(r)
@@ -176,6 +179,13 @@ func (s *Session) quiet() bool {
 	s.convMu.Lock()
 	defer s.convMu.Unlock()
 	return s.conv != nil && s.conv.Idle() && s.conv.Status() == 'I'
+}
+
+// resting says that the next message is the client's: a statement that runs for long is no idle session.
+func (s *Session) resting() bool {
+	s.convMu.Lock()
+	defer s.convMu.Unlock()
+	return s.conv == nil || !s.conv.Owes(false)
 }
 
 // upstream marks a refusal as the upstream's fault: the client hears that the database cannot be reached.

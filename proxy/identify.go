@@ -8,11 +8,14 @@ import (
 
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/internal/config"
+	"github.com/csfproxy/csfproxy/proxy/auth"
 )
 
 // register answers who may come in, as what. It is built once per configuration and never changes.
 type register struct {
 	byUser map[string][]*identity
+	// iterations is what most of the register's verifiers have, for the mock exchanges of unknown users.
+	iterations int
 }
 
 // identity is one row of the register with what the ingress counts about it.
@@ -69,7 +72,24 @@ func newRegister(rows []config.Identity, previous *register) *register {
 		}
 		r.byUser[row.Match.User] = append(r.byUser[row.Match.User], &identity{Identity: row, counter: c})
 	}
+	r.iterations = usualIterations(rows)
 	return r
+}
+
+// usualIterations is the count that most verifiers of the rows have, PostgreSQL's own where none is written down.
+func usualIterations(rows []config.Identity) int {
+	usual, counts := auth.DefaultIterations, map[int]int{}
+	for _, row := range rows {
+		v, err := auth.ParseVerifier(row.Auth.Verifier.Value)
+		if err != nil {
+			continue // read from the upstream when it is needed, or none
+		}
+		n := v.Iterations
+		if counts[n]++; counts[n] > counts[usual] || counts[n] == counts[usual] && n < usual {
+			usual = n
+		}
+	}
+	return usual
 }
 
 // find gives the identity that covers the claim. Without one it gives the reason of the row that came

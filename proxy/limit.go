@@ -40,7 +40,7 @@ func (l *limiter) admit(addr netip.Addr, total, perSource, pendingMax int) (leas
 
 // move charges the connection to another address, when a PROXY header tells whose it is.
 func (s *lease) move(addr netip.Addr, perSource, pendingMax int) (overSource, overPending bool) {
-	if !s.held || s.addr == addr {
+	if !s.held {
 		return false, false
 	}
 	s.l.mu.Lock()

@@ -32,7 +32,7 @@ func (s *Session) negotiate(lc *listenerConfig) (wire.StartupHeader, error) {
 	for {
 		var head [8]byte
 		if err := s.readOpening(head[:4]); err != nil {
-			return wire.StartupHeader{}, err
+			return wire.StartupHeader{}, s.check(err, askedTLS || askedGSS)
 		}
 		if s.tlsState == nil && head[0] == tlsHandshakeRecord && !askedTLS {
 			if err := s.startTLS(lc, head[:4], true); err != nil {
@@ -95,6 +95,15 @@ func (s *Session) readOpening(b []byte) error {
 	return r
 }
 
+// check keeps a balancer's health check quiet: it has been recorded by its header, or has said nothing at all.
+func (s *Session) check(err error, began bool) error {
+	r := asRefusal(err)
+	if s.header != nil && s.header.Local && !began && s.tlsState == nil && r.reason == csf.ReasonClientGone {
+		r.recorded = true
+	}
+	return r
+}
+
 // foreign names what is no PostgreSQL client: a PROXY header where none may stand, or the first bytes of
 // some other protocol. All of them are impossible lengths.
 func (s *Session) foreign(head []byte) error {
@@ -102,6 +111,9 @@ func (s *Session) foreign(head []byte) error {
 		long := append(slices.Clone(head), make([]byte, 8)...)
 		if err := s.readOpening(long[4:]); err != nil {
 			long = head
+		}
+		if yes, maybe := proxyproto.IsHeaderStart(long); !yes && !maybe {
+			return &refusal{reason: csf.ReasonForeignProtocol, facts: csf.Facts{"bytes": hex.EncodeToString(long)}}
 		}
 		reason := csf.ReasonProxyUnexpected
 		if s.header != nil {
@@ -162,16 +174,15 @@ func (s *Session) startTLS(lc *listenerConfig, read []byte, direct bool) error {
 	conn := tls.Server(&prefixConn{Conn: s.raw, prefix: read}, conf)
 	if err := conn.Handshake(); err != nil {
 		r := &refusal{reason: csf.ReasonTLSHandshake, err: err}
-		var alert tls.AlertError
 		var record tls.RecordHeaderError
 		switch {
 		case errors.Is(err, errALPN) || (len(offered) > 0 && !slices.Contains(offered, alpn)):
 			r.reason, r.facts = csf.ReasonTLSALPN, csf.Facts{"offered": printableAll(offered)}
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			r.reason = csf.ReasonStartupTimeout
-		case errors.As(err, &record):
+		case errors.As(err, &record) && !direct:
 			r.reason, r.detail = csf.ReasonTLSStuffed, "plaintext where the handshake must begin"
-		case errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, &alert):
+		case errors.As(err, new(*tls.CertificateVerificationError)):
 			r.reason, r.silent = csf.ReasonTLSCertificate, true
 		}
 		return r
@@ -180,6 +191,8 @@ func (s *Session) startTLS(lc *listenerConfig, read []byte, direct bool) error {
 	s.client, s.tlsState = conn, &state
 	if len(state.PeerCertificates) > 0 && len(state.VerifiedChains) > 0 {
 		s.certCN = certificateName(state.PeerCertificates[0])
+	} else if lc.TLS.ClientCert == "require" && s.late == nil {
+		s.late = refuse(csf.ReasonTLSCertificate, "the client has shown none")
 	}
 	e := s.event(csf.TLSEstablished, "")
 	e.Facts["leg"], e.Facts["tls_version"], e.Facts["cipher"] = "client", tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite)

@@ -81,6 +81,7 @@ func (s *Session) proxyRefusal(err error) *refusal {
 		return refuse(csf.ReasonProxyMalformed, "%v", err)
 	}
 	r := &refusal{reason: pe.Reason, detail: pe.Detail, err: pe.Err, facts: csf.Facts{"header": hex.EncodeToString(pe.Raw)}}
+	r.recorded = pe.Reason == csf.ReasonClientGone && len(pe.Raw) == 0 // a balancer's port check: its connection is on record
 	if s.source != nil {
 		for k, v := range s.headerFacts() {
 			r.facts[k] = v

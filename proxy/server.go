@@ -40,6 +40,7 @@ type Options struct {
 // Server is the ingress: all listeners and the sessions that came through them.
 type Server struct {
 	opt     Options
+	reload  sync.Mutex // one Reload at a time
 	records Records
 	log     *slog.Logger
 	now     func() time.Time
@@ -188,6 +189,8 @@ func (srv *Server) Drain(ctx context.Context) {
 // Reload puts a new configuration in force for new connections. Listeners' addresses cannot change without a
 // restart. Live sessions whose identity is gone, expired or changed in what it may reach are ended by the sweeper.
 func (srv *Server) Reload(cfg *config.Config) error {
+	srv.reload.Lock()
+	defer srv.reload.Unlock()
 	old := srv.snap.Load()
 	for _, l := range cfg.Listeners {
 		i := slices.IndexFunc(srv.lists, func(have *listener) bool { return have.cfg.Name == l.Name })
@@ -279,16 +282,34 @@ func (srv *Server) sweep(ctx context.Context) {
 		srv.sessions.Range(func(_, v any) bool {
 			s := v.(*Session)
 			lim := snap.listeners[s.lst.cfg.Name].Limits
-			if idle := now.UnixNano() - s.lastActive.Load(); lim.IdleTimeout > 0 && idle > int64(lim.IdleTimeout) {
+			if idle := now.UnixNano() - s.lastActive.Load(); lim.IdleTimeout > 0 && idle > int64(lim.IdleTimeout) && s.resting() {
 				s.stop(refuse(csf.ReasonIdleTimeout, "no byte for %s", time.Duration(idle).Round(time.Second)))
 			} else if w := s.writing.Load(); w > 0 && lim.WriteTimeout > 0 && now.UnixNano()-w > int64(lim.WriteTimeout) {
 				s.stop(refuse(csf.ReasonWriteTimeout, ""))
-			} else if _, why := snap.identify(s); why != "" {
+			} else if why := snap.revoked(s); why != "" {
 				s.stop(refuse(csf.ReasonRevoked, "%s", why))
 			}
 			return true
 		})
 	}
+}
+
+// revoked says why a bound session would not be what it is under this configuration, "" when it would.
+func (snap *snapshot) revoked(s *Session) string {
+	now, why := snap.identify(s)
+	switch {
+	case why != "":
+		return string(why)
+	case now.Name != s.ident.Name:
+		return "another identity covers it now"
+	case now.Cluster != s.ident.Cluster:
+		return "the identity has another cluster now"
+	case s.facts.Replication && !now.Replication:
+		return string(csf.ReasonReplication)
+	case slices.ContainsFunc(now.Statements.Deny, func(class string) bool { return !slices.Contains(s.ident.Statements.Deny, class) }):
+		return "more statements are denied to the identity now"
+	}
+	return ""
 }
 
 // identify looks the session's claim up in the register that is in force.

@@ -44,7 +44,7 @@ var differs = map[string][2]string{
 	"ST-23": {"fatal:42501", "search_path is on no allow list"},
 	"ST-24": {"R(10)", "client_encoding may be set; the inspector knows it"},
 	"ST-25": {"fatal:42501", "standard_conforming_strings is on no allow list"},
-	"ST-26": {"fatal:28000", "replication needs an identity that permits it"},
+	"ST-26": {"R(10)", "replication needs an identity that permits it; who has not proved the password is not told"},
 	"ST-38": {"R(10)", "an unregistered user meets a mock exchange and then 28P01"},
 	"SM-12": {"V Z", "a FunctionCall passes unless a rule or the inspector refuses it"},
 	"CP-01": {"C Z G fatal:08P01", "a Query inside COPY IN ends the session at once; PostgreSQL takes two messages to say so"},

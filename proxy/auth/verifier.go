@@ -44,6 +44,13 @@ func (v Verifier) String() string { return fmt.Sprintf("SCRAM-SHA-256$%d:[hidden
 // GoString hides the keys.
 func (v Verifier) GoString() string { return v.String() }
 
+// AsMock gives a verifier with the same challenge whose exchange fails whatever the password: for a user who
+// has a verifier and may not come in.
+func (v Verifier) AsMock() Verifier {
+	v.mock = true
+	return v
+}
+
 // Mock says whether the verifier is that of no user, made by MockVerifier.
 func (v Verifier) Mock() bool { return v.mock }
 
