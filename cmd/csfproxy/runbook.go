@@ -28,10 +28,11 @@ func newRunbook(s *shared) *cobra.Command {
 			return printJSON(cmd.OutOrStdout(), all)
 		}
 		var rows [][]string
+		var details []string
 		for _, v := range all {
-			rows = append(rows, []string{v.Name, strings.Join(v.Steps, " → "), v.Description})
+			rows, details = append(rows, []string{v.Name, strings.Join(v.Steps, " → ")}), append(details, v.Description)
 		}
-		return printTable(cmd.OutOrStdout(), "no runbook", []string{"name", "steps", "description"}, rows)
+		return printDetailed(cmd.OutOrStdout(), "no runbook", []string{"name", "steps"}, rows, details)
 	}}
 	var cluster, reason, key string
 	var dry bool
@@ -107,14 +108,18 @@ func (s *shared) printRun(cmd *cobra.Command, r api.Run) error {
 	} else {
 		fmt.Fprintf(w, "run %s: %s on %s: %s\n", r.ID, r.Runbook, r.Cluster, r.State)
 		var rows [][]string
+		var details []string
 		for _, st := range r.Steps {
 			took := ""
 			if !st.Finished.IsZero() {
 				took = st.Finished.Sub(st.Started).Round(time.Millisecond).String()
 			}
-			rows = append(rows, []string{st.Name, st.State, took, st.Detail})
+			rows = append(rows, []string{st.Name, st.State, took})
+			details = append(details, st.Detail)
 		}
-		printTable(w, "no step yet", []string{"step", "state", "took", "detail"}, rows)
+		if err := printDetailed(w, "no step yet", []string{"step", "state", "took"}, rows, details); err != nil {
+			return err
+		}
 	}
 	if r.Error != "" {
 		return fmt.Errorf("run %s: %s", r.ID, r.Error)

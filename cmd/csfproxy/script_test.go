@@ -40,6 +40,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("NODE", n.file)
 			e.Setenv("LISTENER", n.node.Addr("apps"))
+			e.Setenv("CA", filepath.Join(dir, "edge.crt"))
 			e.Setenv("API", n.node.APIAddr())
 			e.Setenv("PG", pg.Addr())
 			e.Setenv("DATA", filepath.Join(dir, filepath.Base(e.WorkDir)+"-data"))
@@ -50,7 +51,7 @@ func TestScripts(t *testing.T) {
 			}
 			return os.WriteFile(filepath.Join(e.WorkDir, "token-file"), []byte(token+"\n"), 0o600)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"session": n.session, "node": ownNode, "retry": retry},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"session": n.session, "node": ownNode, "retry": retry, "until": n.until},
 	})
 }
 
@@ -76,10 +77,11 @@ func startNode(t *testing.T, dir string, pg *privatepg.Server) *liveNode {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cert, key := writeCertificate(t, dir)
 	n := &liveNode{file: filepath.Join(dir, "csfproxy.yaml")}
 	text := fmt.Sprintf(`node: {name: edge-1, data_dir: %[1]s/node}
 listeners:
-  - {name: apps, address: "127.0.0.1:0", allow: [127.0.0.0/8], tls: {mode: "off"}}
+  - {name: apps, address: "127.0.0.1:0", allow: [127.0.0.0/8], tls: {mode: require, cert: %[4]s, key: %[5]s}}
 clusters:
   - {name: orders, members: [{address: "%[2]s"}], tls: {mode: disable}, failover: {manager: builtin, user: postgres, password: postgres, automatic: false}}
 identities:
@@ -88,7 +90,7 @@ identities:
 store: {url: "postgres://postgres:postgres@%[2]s/store?sslmode=disable"}
 api: {address: "127.0.0.1:%[3]d"}
 selftest: {every: 0s}
-`, dir, pg.Addr(), port)
+`, dir, pg.Addr(), port, cert, key)
 	if err := os.WriteFile(n.file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +113,7 @@ selftest: {every: 0s}
 // keeps it idle. With !, at least one of them must fail.
 func (n *liveNode) session(ts *testscript.TestScript, neg bool, args []string) {
 	ctx := context.Background()
-	c, err := pgx.Connect(ctx, fmt.Sprintf("postgres://billing:billing@%s/shop?sslmode=disable&application_name=script", n.node.Addr("apps")))
+	c, err := pgx.Connect(ctx, fmt.Sprintf("postgres://billing:billing@%s/shop?sslmode=require&application_name=script", n.node.Addr("apps")))
 	if err == nil {
 		ts.Defer(func() { c.Close(ctx) })
 		for _, sql := range args {
@@ -126,6 +128,15 @@ func (n *liveNode) session(ts *testscript.TestScript, neg bool, args []string) {
 	if err != nil {
 		ts.Logf("%v", err)
 	}
+}
+
+// until opens and closes sessions until the file holds the text.
+func (n *liveNode) until(ts *testscript.TestScript, neg bool, args []string) {
+	waitFor(ts, args[0]+" never says "+args[1], func() bool {
+		n.session(ts, neg, nil)
+		b, _ := os.ReadFile(ts.MkAbs(args[0]))
+		return strings.Contains(string(b), args[1])
+	})
 }
 
 // ownNode runs a node of the script's own: "start FILE" runs it in the background, "wait TEXT" waits until its log holds

@@ -39,10 +39,14 @@ func newSelfTest(s *shared) *cobra.Command {
 				}
 			} else {
 				var rows [][]string
+				var details []string
 				for _, r := range out.Results {
-					rows = append(rows, []string{r.Control, r.Outcome, strconv.FormatInt(r.Milliseconds, 10) + " ms", strings.Join(r.Subcategories, ","), r.Detail})
+					rows = append(rows, []string{r.Control, r.Outcome, strconv.FormatInt(r.Milliseconds, 10) + " ms", strings.Join(r.Subcategories, ",")})
+					details = append(details, r.Detail)
 				}
-				printTable(cmd.OutOrStdout(), "no self-test", []string{"control", "outcome", "took", "csf", "detail"}, rows)
+				if err := printDetailed(cmd.OutOrStdout(), "no self-test", []string{"control", "outcome", "took", "csf"}, rows, details); err != nil {
+					return err
+				}
 			}
 			if out.Failed > 0 {
 				return fmt.Errorf("%d of %d self-tests did not pass", out.Failed, len(out.Results))

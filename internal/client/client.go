@@ -131,9 +131,9 @@ type Problem struct {
 }
 
 func (p *Problem) Error() string {
-	s := p.Title
-	if p.Detail != "" {
-		s += ": " + p.Detail
+	s := p.Detail
+	if s == "" {
+		s = p.Title
 	}
 	for _, e := range p.Errors {
 		s += fmt.Sprintf("; %s: %s", e.Location, e.Message)
@@ -180,9 +180,7 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 	}
 	defer res.Body.Close()
 	if res.StatusCode >= 400 {
-		p := &Problem{Status: res.StatusCode, Title: res.Status}
-		json.NewDecoder(io.LimitReader(res.Body, 1<<20)).Decode(p)
-		return p
+		return problem(res)
 	}
 	switch w := out.(type) {
 	case nil:
@@ -192,6 +190,13 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 		return err
 	}
 	return json.NewDecoder(res.Body).Decode(out)
+}
+
+// problem reads an answer that is an error. A body that is none leaves the status line.
+func problem(res *http.Response) *Problem {
+	p := &Problem{Status: res.StatusCode, Title: res.Status}
+	json.NewDecoder(io.LimitReader(res.Body, 1<<20)).Decode(p)
+	return p
 }
 
 type idempotencyKey struct{}

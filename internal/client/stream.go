@@ -23,7 +23,7 @@ func (c *Client) Stream(ctx context.Context, path string, query url.Values, f fu
 	}
 	defer res.Body.Close()
 	if res.StatusCode >= 400 {
-		return &Problem{Status: res.StatusCode, Title: res.Status}
+		return problem(res)
 	}
 	lines := bufio.NewScanner(res.Body)
 	lines.Buffer(nil, 4<<20)
