@@ -1,0 +1,190 @@
+package docs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/detect"
+	"github.com/csfproxy/csfproxy/detect/sqltext"
+	"github.com/csfproxy/csfproxy/reports/api"
+)
+
+const (
+	root   = "../.."
+	update = "made by a test from the program; UPDATE=1 go test ./internal/docs -->\n"
+	end    = "<!-- end -->"
+)
+
+// TestTables keeps the tables of the documentation equal to those of the program.
+func TestTables(t *testing.T) {
+	for _, tc := range []struct {
+		file, name string
+		text       func(*testing.T) string
+	}{
+		{"docs/events.md", "kinds", kinds},
+		{"docs/events.md", "reasons", reasons},
+		{"docs/rules.md", "builtin rules", rules},
+		{"docs/rules.md", "classes", classes},
+		{"docs/rules.md", "kinds and flags", kindsAndFlags},
+		{"docs/api.md", "routes", routes},
+	} {
+		t.Run(tc.file+" "+tc.name, func(t *testing.T) {
+			file := filepath.Join(root, tc.file)
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			head, rest, ok := strings.Cut(string(b), "<!-- "+tc.name+": "+update)
+			was, tail, closed := strings.Cut(rest, end)
+			if !ok || !closed {
+				t.Fatalf("%s has no place for the table %q", tc.file, tc.name)
+			}
+			want := tc.text(t)
+			if was == want {
+				return
+			}
+			if os.Getenv("UPDATE") == "" {
+				t.Fatalf("%s: the table %q is not the program's: UPDATE=1 go test ./internal/docs", tc.file, tc.name)
+			}
+			if err := os.WriteFile(file, []byte(head+"<!-- "+tc.name+": "+update+want+end+tail), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func kinds(*testing.T) string {
+	var b strings.Builder
+	b.WriteString("| kind | says | facts | CSF 2.0 |\n|---|---|---|---|\n")
+	for _, k := range csf.Kinds() {
+		tags := strings.Join(tagsOf(k.Kind), " ")
+		if k.Operational {
+			tags = "*operational*"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", k.Kind, k.Doc, codes(k.Fields), tags)
+	}
+	return b.String()
+}
+
+// tagsOf gives the subcategories whose controls look at events of the kind.
+func tagsOf(k csf.Kind) []string {
+	var tags []string
+	for _, c := range csf.Controls() {
+		if slices.Contains(c.Kinds(), k) {
+			for _, id := range c.Subcategories {
+				if !slices.Contains(tags, id) {
+					tags = append(tags, id)
+				}
+			}
+		}
+	}
+	slices.Sort(tags)
+	return tags
+}
+
+func reasons(*testing.T) string {
+	var b strings.Builder
+	b.WriteString("| reason | kind | SQLSTATE | text for the client | what it means, what to do |\n|---|---|---|---|---|\n")
+	for _, r := range csf.Reasons() {
+		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s | %s |\n", r.Reason, r.Kind, r.SQLSTATE, r.Message, r.Hint)
+	}
+	return b.String()
+}
+
+func rules(t *testing.T) string {
+	list, err := detect.LoadRules([]string{"builtin"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	b.WriteString("| id | finds | looks at | threshold | severity | response |\n|---|---|---|---|---|---|\n")
+	for _, r := range list {
+		looks := make([]string, 0, len(r.Events))
+		for _, k := range r.Events {
+			looks = append(looks, string(k))
+		}
+		text := codes(looks)
+		if r.Statement {
+			text = "statements with " + codes(append(r.Flags.Names(), strings.FieldsFunc(r.Kinds.String(), func(c rune) bool { return c == ',' })...))
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", r.ID, cell(r.Title), text, threshold(r.Threshold), r.Severity, responses(r.Responses))
+	}
+	return b.String()
+}
+
+func threshold(t *detect.Threshold) string {
+	switch {
+	case t == nil:
+		return ""
+	case t.Baseline > 0:
+		return fmt.Sprintf("`%s` %v times the usual and over %d in %s by %s", t.Sum, t.Baseline, t.Over, duration(t.Window.String()), codes(t.By))
+	case t.Sum != "":
+		return fmt.Sprintf("`%s` over %d in %s by %s", t.Sum, t.Over, duration(t.Window.String()), codes(t.By))
+	case t.Distinct != "":
+		return fmt.Sprintf("%d different `%s` in %s by %s", t.Count, t.Distinct, duration(t.Window.String()), codes(t.By))
+	}
+	return fmt.Sprintf("%d in %s by %s", t.Count, duration(t.Window.String()), codes(t.By))
+}
+
+// duration writes 10m0s as people do.
+func duration(s string) string { return strings.TrimSuffix(strings.TrimSuffix(s, "0s"), "h0m") }
+
+func responses(list []detect.Response) string {
+	if len(list) == 0 {
+		return "flagged only"
+	}
+	var out []string
+	for _, r := range list {
+		s := "`" + string(r.Action) + "`"
+		if r.For > 0 {
+			s += " " + duration(r.For.String())
+		}
+		out = append(out, s)
+	}
+	return strings.Join(out, ", ")
+}
+
+func classes(*testing.T) string {
+	var b strings.Builder
+	b.WriteString("| class | what is in it |\n|---|---|\n")
+	for _, c := range sqltext.ClassTable() {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", c.Name, cell(c.Doc))
+	}
+	return b.String()
+}
+
+func kindsAndFlags(*testing.T) string {
+	var all, flags []string
+	for k := sqltext.Kind(0); k.String() != "invalid"; k++ {
+		all = append(all, k.String())
+	}
+	flags = (^sqltext.Flags(0)).Names()
+	return "Kinds: " + codes(all) + ".\n\nFlags: " + codes(flags) + ".\n"
+}
+
+func routes(*testing.T) string {
+	var b strings.Builder
+	b.WriteString("| method and path | role | what |\n|---|---|---|\n")
+	for _, r := range api.Routes() {
+		role := string(r.Role)
+		if r.Role == api.Open {
+			role = "none"
+		}
+		fmt.Fprintf(&b, "| `%s %s` | %s | %s |\n", r.Method, r.Path, role, r.Summary)
+	}
+	return b.String()
+}
+
+func codes(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return "`" + strings.Join(names, "` `") + "`"
+}
+
+func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
