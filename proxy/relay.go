@@ -145,10 +145,7 @@ func (p *pump) join(from, to net.Conn) {
 		p.small = make([]byte, smallBytes)
 		p.b, p.read = p.small, from
 	}
-	p.write = to
-	if s, ok := direct(to); ok {
-		p.write = s
-	}
+	p.write = lowered(to)
 }
 
 // scan looks at b and says how much of it may go, how much was dealt with, and whether more is needed.

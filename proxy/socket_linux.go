@@ -121,3 +121,11 @@ func (s *socket) tryWrite(fd uintptr) bool {
 	}
 	return true
 }
+
+// lowered gives the connection's socket if it has one, else the connection.
+func lowered(c net.Conn) net.Conn {
+	if s, ok := direct(c); ok {
+		return s
+	}
+	return c
+}
