@@ -252,12 +252,14 @@ func (keywords) Executed(*proxy.SessionFacts, uint8, uint64, uint64) {}
 func (keywords) DenyMask([]string) uint64 { return 0 }
 
 func (keywords) Inspect(in proxy.StatementInput) proxy.Verdict {
-	v := proxy.Verdict{Kind: 1, Fingerprint: uint64(len(in.SQL)), Commit: bytes.EqualFold(in.SQL, []byte("commit"))}
+	v := proxy.Verdict{Kind: 1, Fingerprint: uint64(len(in.SQL)), Commit: bytes.EqualFold(in.SQL, []byte("commit")), NoCopy: bytes.HasPrefix(in.SQL, []byte("SELECT"))}
 	switch {
 	case bytes.Contains(in.SQL, []byte("forbidden")):
 		v.Action = proxy.Refuse
 	case bytes.Contains(in.SQL, []byte("poison")):
 		v.Action = proxy.Terminate
+	case bytes.Contains(in.SQL, []byte("explode")):
+		panic("an inspector that fails on hostile text")
 	default:
 		return v
 	}
