@@ -236,6 +236,9 @@ func (x *execution) choose(ctx context.Context) (string, error) {
 
 // catchup waits until the chosen standby has received everything that the old primary had written.
 func (x *execution) catchup(ctx context.Context) (string, error) {
+	if x.plan.To == "" {
+		return "", errors.New("no standby was chosen")
+	}
 	if x.dry() {
 		return fmt.Sprintf("would wait until %s has received everything", x.plan.To), nil
 	}

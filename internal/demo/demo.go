@@ -228,5 +228,5 @@ func (s *show) finale() {
 		fmt.Fprintf(s.out, "  token (admin)  %s\n", token)
 	}
 	fmt.Fprintf(s.out, "  psql           psql \"%s\"\n", strings.ReplaceAll(s.estate.url("orders", s.estate.apps), "%20", " "))
-	fmt.Fprintf(s.out, "  commands       csfproxy sessions list --config %s\n\n", s.estate.config)
+	fmt.Fprintf(s.out, "  commands       %s sessions list --config %s\n\n", os.Args[0], s.estate.config)
 }
