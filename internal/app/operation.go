@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/csfproxy/csfproxy/csf"
@@ -126,8 +127,13 @@ func (u upstreams) Upstreams(context.Context) ([]api.Upstream, error) {
 		v := api.Upstream{Cluster: s.Cluster, Manager: s.Manager, Primary: s.Routing.Primary, Term: s.Routing.Term, Paused: s.Routing.Paused}
 		for _, o := range s.Observations {
 			m := api.Member{Address: o.Member, Role: string(o.Role), Up: o.OK, Sessions: sessions[o.Member], Checked: o.At, Error: o.Fault}
-			if m.Role == "" {
-				m.Role = "unknown"
+			if m.Role == "" || !o.OK { // what it was says nothing about what it is
+				m.Role = string(recovery.RoleUnknown)
+			}
+			for _, r := range s.Routing.Members {
+				if r.Address == o.Member && r.Bad != "" {
+					m.Error = strings.TrimPrefix(m.Error+"; "+r.Bad, "; ")
+				}
 			}
 			for _, sb := range s.Topology.Standbys {
 				if sb.Member == o.Member {
