@@ -31,7 +31,7 @@ func TestSpansOfEvents(t *testing.T) {
 	}
 	attrs := map[string]string{}
 	for _, a := range s.Attributes() {
-		attrs[string(a.Key)] = a.Value.Emit()
+		attrs[string(a.Key)] = a.Value.String()
 	}
 	for key, want := range map[string]string{"session.id": "s1", "enduser.id": "orders", "csfproxy.reason": "killed", "csfproxy.statements": "7"} {
 		if attrs[key] != want {
