@@ -222,7 +222,11 @@ func (m *memory) RecordStatement(r proxy.StatementRecord) {
 	m.mu.Unlock()
 }
 
-func (m *memory) Available() bool { return !m.full }
+func (m *memory) Available() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.full
+}
 
 func (m *memory) events() []csf.Event {
 	m.mu.Lock()
