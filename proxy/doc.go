@@ -1,5 +1,5 @@
 // Package proxy is the life of a client connection, one step per file in the order in which they happen:
-// accept, proxyheader, negotiate, startup, cancel, identify, authenticate, login, relay, end. session holds
+// accept, proxyheader, negotiate, startup, cancel, identify, authenticate, bind, relay, settle, end. session holds
 // what the steps share, reason how each may fail, seams the small interfaces that other packages implement.
 //
 // It guarantees that no byte of a client reaches an upstream before its session is authenticated, bound to

@@ -352,3 +352,75 @@ func TestLongStatementIsNotIdle(t *testing.T) {
 	}
 	in.waitFor(csf.SessionTerminated, csf.ReasonIdleTimeout)
 }
+
+// TestCancelInPlaintext holds CancelRequests against the listener's policy, before and after a reload.
+func TestCancelInPlaintext(t *testing.T) {
+	var conf *config.Config
+	in := start(t, func(c *config.Config) { c.Listeners[0].Cancel = "tls"; conf = c })
+	c := in.connect("app", "verify-full")
+	request, _ := wire.AppendCancelRequest(nil, c.PgConn().PID(), c.PgConn().SecretKey())
+	in.dialled(request)
+	in.waitFor(csf.CancelRefused, csf.ReasonCancelPlaintext)
+	if err := c.PgConn().CancelRequest(t.Context()); err != nil { // inside TLS, as the session is
+		t.Error(err)
+	}
+	in.waitFor(csf.CancelForwarded, "")
+	next := *conf
+	next.Listeners = append([]config.Listener(nil), conf.Listeners...)
+	next.Listeners[0].Cancel = "plaintext"
+	if err := in.srv.Reload(&next); err != nil {
+		t.Fatal(err)
+	}
+	in.dialled(request)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		n := 0
+		for _, e := range in.log.events() {
+			if e.Kind == csf.CancelForwarded {
+				n++
+			}
+		}
+		if n == 2 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the new policy is not in force: %v", in.log.kinds())
+		}
+	}
+}
+
+// TestLimitsOfConnections goes over the total: some are told, those beyond the margin are closed at once.
+func TestLimitsOfConnections(t *testing.T) {
+	in := start(t, func(c *config.Config) { c.Listeners[0].Limits.Connections = 2 })
+	in.connect("app", "disable")
+	in.connect("app", "disable")
+	if _, err := pgx.Connect(t.Context(), in.url("app", "disable")); sqlState(err) != "53300" {
+		t.Errorf("over the total: %v", err)
+	}
+	for range 64 {
+		in.dialled()
+	}
+	in.t = t
+	for deadline := time.Now().Add(10 * time.Second); in.srv.Counters().Accepted.Load() < 67 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	}
+	if got := reaction(in.dialled(), false, 5*time.Second); got != "close" {
+		t.Errorf("beyond the margin: %s", got)
+	}
+}
+
+// TestUnfinishedLogins leaves logins unfinished up to the source's bound.
+func TestUnfinishedLogins(t *testing.T) {
+	in := start(t, func(c *config.Config) { c.Listeners[0].Limits.StartupPending = 4 })
+	live := in.connect("app", "disable") // is not one of them any more
+	for range 4 {
+		c := in.dialled(startupPacket("user", "app", "database", "app"))
+		if typ, _, err := wire.ReadFrame(c, wire.Backend, nil, 1<<16); err != nil || typ != 'R' {
+			t.Fatalf("%c %v", typ, err)
+		}
+	}
+	if got := reaction(in.dialled(), false, 5*time.Second); got != "fatal:53300" {
+		t.Errorf("one more: %s", got)
+	}
+	if err := live.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
