@@ -1,10 +1,16 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/csfproxy/csfproxy/proxy/auth"
+	"github.com/csfproxy/csfproxy/store/privatepg"
+	"github.com/jackc/pgx/v5"
 )
 
 // TestDeployConfiguration checks the configuration that the Kubernetes manifests carry, with files in the places of its
@@ -36,5 +42,43 @@ func TestDeployConfiguration(t *testing.T) {
 	}
 	for _, f := range cfg.Findings {
 		t.Errorf("finding: %s: %s", f.Key, f.Message)
+	}
+}
+
+// TestDocumentedRoles runs the statements that the documentation gives and uses the roles for what they are for.
+func TestDocumentedRoles(t *testing.T) {
+	page, err := os.ReadFile("../../docs/deployment.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, sql, _ := strings.Cut(string(page), "```sql\n")
+	sql, _, found := strings.Cut(sql, "```")
+	if !found {
+		t.Fatal("the page has no statements")
+	}
+	pg := privatepg.RunForTest(t, privatepg.Options{Port: privatepg.AnyPort, Unsafe: true})
+	connect := func(url string) *pgx.Conn {
+		c, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close(context.Background()) })
+		return c
+	}
+	admin := connect(pg.URL("postgres", ""))
+	for _, s := range []string{"CREATE ROLE billing LOGIN PASSWORD 'billing'", strings.ReplaceAll(sql, "'…'", "'secret'")} {
+		if _, err := admin.Exec(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	query := connect(pg.TCPURL("postgres", "csfproxy_query", "secret"))
+	if _, err := auth.NewVerifierQuery(query, 0, time.Now).Verifier(t.Context(), "billing"); err != nil {
+		t.Errorf("the query user cannot read a verifier: %v", err)
+	}
+	ha := connect(pg.TCPURL("postgres", "csfproxy_ha", "secret"))
+	var promote, end, watch bool
+	if err := ha.QueryRow(t.Context(), `SELECT has_function_privilege('pg_promote(boolean, integer)', 'EXECUTE'),
+		pg_has_role('pg_signal_backend', 'USAGE'), pg_has_role('pg_monitor', 'USAGE')`).Scan(&promote, &end, &watch); err != nil || !promote || !end || !watch {
+		t.Errorf("the failover user may not do its work: promote %v, end %v, watch %v, %v", promote, end, watch, err)
 	}
 }
