@@ -22,7 +22,10 @@ type IngesterOptions struct {
 	RetryMin, RetryMax time.Duration
 	// IdleCheck is how often the store is asked whether it is there while nothing is to be stored; 0 means 5 s.
 	IdleCheck time.Duration
-	Logger    *slog.Logger
+	// Append takes what the ingester itself has to say, so that others than the store hear of it too; nil means the
+	// spool's own Append.
+	Append func(csf.Event) (uint64, error)
+	Logger *slog.Logger
 	// Now defaults to the system's clock.
 	Now func() time.Time
 }
@@ -74,6 +77,9 @@ func NewIngester(db *DB, spool *Spool, opts IngesterOptions) *Ingester {
 	}
 	if opts.IdleCheck <= 0 {
 		opts.IdleCheck = 5 * time.Second
+	}
+	if opts.Append == nil {
+		opts.Append = spool.Append
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -277,7 +283,7 @@ func (i *Ingester) restored(last uint64) {
 
 // report appends an event about the log itself and says whether the spool took it.
 func (i *Ingester) report(e csf.Event) bool {
-	if _, err := i.spool.Append(e); err != nil {
+	if _, err := i.opts.Append(e); err != nil {
 		i.opts.Logger.Warn("an event about the log was not recorded", "kind", e.Kind, "error", err)
 		return false
 	}

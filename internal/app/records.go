@@ -61,6 +61,18 @@ func (r *records) append(e csf.Event) (uint64, error) {
 	return seq, r.taken(e, seq, err)
 }
 
+// offer takes an event that its caller offers again until it is taken, so that a refusal loses nothing.
+func (r *records) offer(e csf.Event) (uint64, error) {
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	seq, err := r.spool.Append(e)
+	if err == nil {
+		err = r.taken(e, seq, nil)
+	}
+	return seq, err
+}
+
 // RecordDurable returns when the event is as durable as audit.durability asks.
 func (r *records) RecordDurable(ctx context.Context, e csf.Event) error {
 	if e.Time.IsZero() {

@@ -21,7 +21,9 @@ import (
 type storeKeeper struct {
 	cfg   *config.Config
 	spool *store.Spool
-	log   *slog.Logger
+	// append takes what the ingester has to say.
+	append func(csf.Event) (uint64, error)
+	log    *slog.Logger
 
 	mu       sync.Mutex
 	private  *privatepg.Server
@@ -34,7 +36,7 @@ type storeKeeper struct {
 const storeDatabase = "postgres"
 
 func (a *App) openStore(ctx context.Context) error {
-	k := &storeKeeper{cfg: a.cfg.Load(), spool: a.records.spool, log: a.log}
+	k := &storeKeeper{cfg: a.cfg.Load(), spool: a.records.spool, append: a.records.offer, log: a.log}
 	a.keeper = k
 	done := make(chan struct{})
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -108,7 +110,7 @@ func (k *storeKeeper) open(ctx context.Context) error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.db, k.ingester, k.err = db, store.NewIngester(db, k.spool, store.IngesterOptions{Logger: k.log}), nil
+	k.db, k.ingester, k.err = db, store.NewIngester(db, k.spool, store.IngesterOptions{Append: k.append, Logger: k.log}), nil
 	return nil
 }
 
