@@ -38,10 +38,10 @@ func TestReplication(t *testing.T) {
 		var seen [2]string
 		for i, l := range n.legs() {
 			slot := "follow_" + l.name
-			output(t, program(t.Context(), t, l, "walker", "app", "pg_recvlogical", "-S", slot, "--create-slot", "-P", "test_decoding"))
+			output(t, program(t.Context(), t, l, "walker", "app", "pg_recvlogical", "-d", "app", "-S", slot, "--create-slot", "-P", "test_decoding"))
 			admin(t, "app", "TRUNCATE change", "INSERT INTO change SELECT i, repeat('v', i) FROM generate_series(1, 2000) i", "UPDATE change SET v = 'last' WHERE id = 2000")
 			file := filepath.Join(t.TempDir(), "changes")
-			cmd := program(t.Context(), t, l, "walker", "app", "pg_recvlogical", "-S", slot, "--start", "-f", file, "-F", "1", "-o", "include-xids=0", "-o", "skip-empty-xacts=1")
+			cmd := program(t.Context(), t, l, "walker", "app", "pg_recvlogical", "-d", "app", "-S", slot, "--start", "-f", file, "-F", "1", "-o", "include-xids=0", "-o", "skip-empty-xacts=1")
 			var out bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &out
 			if err := cmd.Start(); err != nil {
@@ -58,7 +58,7 @@ func TestReplication(t *testing.T) {
 			if err := cmd.Wait(); err != nil {
 				t.Errorf("pg_recvlogical: %v\n%s", err, &out)
 			}
-			output(t, program(t.Context(), t, l, "walker", "app", "pg_recvlogical", "-S", slot, "--drop-slot"))
+			output(t, program(t.Context(), t, l, "walker", "app", "pg_recvlogical", "-d", "app", "-S", slot, "--drop-slot"))
 			b, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
