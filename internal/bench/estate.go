@@ -271,7 +271,7 @@ logfile = %[5]s/log
 	addr := fmt.Sprintf("127.0.0.1:%d", listen)
 	e.targets = append(e.targets, &target{name: "PgBouncer", plain: addr, tls: addr, start: func() (*exec.Cmd, error) {
 		cmd := exec.Command(program, "-q", filepath.Join(dir, "pgbouncer.ini"))
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who, Pdeathsig: syscall.SIGKILL}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
 		return cmd, cmd.Start()
 	}})
 	return nil
@@ -295,15 +295,46 @@ func (e *estate) addCSFProxy(b binary, cert, key string, sessions int) error {
 			return err
 		}
 	}
-	text := fmt.Sprintf(`node: {name: bench, data_dir: %[1]s/node}
+	plain, tls := fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])
+	text := configuration(settings{dir: dir, plain: plain, tls: tls, cert: cert, key: key, upstream: e.upstream.Addr(), sessions: sessions, now: time.Now()})
+	for name, content := range map[string]string{"csfproxy.yaml": text, "verifier": e.verifier} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			return err
+		}
+	}
+	e.targets = append(e.targets, &target{name: b.name, plain: plain, tls: tls, start: func() (*exec.Cmd, error) {
+		cmd := exec.Command(b.path, "run", "--config", filepath.Join(dir, "csfproxy.yaml"))
+		log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		defer log.Close()
+		cmd.Stdout, cmd.Stderr = log, log
+		return cmd, cmd.Start()
+	}})
+	if out, err := exec.Command(b.path, "config", "check", "--config", filepath.Join(dir, "csfproxy.yaml")).CombinedOutput(); err != nil {
+		return errors.Join(fmt.Errorf("%s: the configuration is refused: %w", b.name, err), errors.New(string(bytes.TrimSpace(out))))
+	}
+	return nil
+}
+
+// settings are what the configuration of csfproxy depends on.
+type settings struct {
+	dir, plain, tls, cert, key, upstream string
+	sessions                             int
+	now                                  time.Time
+}
+
+func configuration(s settings) string {
+	return fmt.Sprintf(`node: {name: bench, data_dir: %[1]s/node}
 listeners:
   - name: plain
-    address: 127.0.0.1:%[2]d
+    address: %[2]s
     allow: [127.0.0.0/8]
     tls: {mode: "off"}
     limits: {connections: 30000, per_source: 30000, startup_pending: 1000}
   - name: tls
-    address: 127.0.0.1:%[3]d
+    address: %[3]s
     allow: [127.0.0.0/8]
     tls: {mode: require, cert: %[4]s, key: %[5]s}
     limits: {connections: 30000, per_source: 30000, startup_pending: 1000}
@@ -329,25 +360,5 @@ runbooks: [builtin]
 csf: {mapping: builtin}
 api: {address: "off"}
 telemetry: {prometheus: true}
-`, dir, ports[0], ports[1], cert, key, e.upstream.Addr(), benchUser, benchDB, time.Now().AddDate(0, 1, 0).Format(time.DateOnly), max(sessions, 64)+200)
-	for name, content := range map[string]string{"csfproxy.yaml": text, "verifier": e.verifier} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-			return err
-		}
-	}
-	plain, tls := fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])
-	e.targets = append(e.targets, &target{name: b.name, plain: plain, tls: tls, start: func() (*exec.Cmd, error) {
-		cmd := exec.Command(b.path, "run", "--config", filepath.Join(dir, "csfproxy.yaml"))
-		log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-		if err != nil {
-			return nil, err
-		}
-		defer log.Close()
-		cmd.Stdout, cmd.Stderr = log, log
-		return cmd, cmd.Start()
-	}})
-	if out, err := exec.Command(b.path, "config", "check", "--config", filepath.Join(dir, "csfproxy.yaml")).CombinedOutput(); err != nil {
-		return errors.Join(fmt.Errorf("%s: the configuration is refused: %w", b.name, err), errors.New(string(bytes.TrimSpace(out))))
-	}
-	return nil
+`, s.dir, s.plain, s.tls, s.cert, s.key, s.upstream, benchUser, benchDB, s.now.AddDate(0, 1, 0).Format(time.DateOnly), max(s.sessions, 64)+200)
 }

@@ -87,7 +87,7 @@ func (r *results) markdown(e *estate, p plan, started time.Time) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, %d processors, %d GiB, %s/%s. %s. %s.\n", started.UTC().Format(time.DateOnly), runtime.NumCPU(), memory(), runtime.GOOS, runtime.GOARCH,
 		strings.Join(e.versions, "; "), runtime.Version())
-	fmt.Fprintf(&b, "%d rounds of %d s each; client, proxy and server share the machine. Medians over the rounds; ratios are medians of the ratios within a round.\n", p.rounds, p.seconds)
+	fmt.Fprintf(&b, "%d rounds of %d s each; client, proxy and server share the machine. Medians over the rounds; ratios are medians of the ratios within a round. Memory is measured once.\n", p.rounds, p.seconds)
 	section := func(title, head string, rule int, kinds []kind, line func(c benchCase, t string) string) {
 		if !slices.ContainsFunc(r.order, func(c benchCase) bool { return slices.Contains(kinds, c.kind) }) {
 			return
