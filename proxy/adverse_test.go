@@ -455,3 +455,36 @@ func TestRandomConnectionsAreAllOnRecord(t *testing.T) {
 		t.Errorf("%d connections, %d records", got, n)
 	}
 }
+
+// TestKillInTheMiddleOfAResult ends sessions whose client takes a large result slowly: what it reads are whole messages,
+// then perhaps a FATAL, then perhaps a part of a message; never a message inside another.
+func TestKillInTheMiddleOfAResult(t *testing.T) {
+	in := start(t, nil)
+	for _, sslmode := range []string{"disable", "verify-full"} {
+		for round := range 6 {
+			c, err := pgconn.Connect(t.Context(), in.url("app", sslmode))
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, err := c.Hijack()
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.Conn.Write(query("SELECT repeat('x', 30000) FROM generate_series(1, 3000)"))
+			time.Sleep(time.Duration(20+10*round) * time.Millisecond)
+			in.srv.End(func(proxy.View) bool { return true }, csf.ReasonKilled, "")
+			for ended := false; ; {
+				typ, body, err := wire.ReadFrame(h.Conn, wire.Backend, nil, 1<<20)
+				if err != nil {
+					break
+				}
+				if ended || !strings.ContainsRune("TDCEZ", rune(typ)) || typ == 'D' && len(body) != 30006 {
+					t.Fatalf("%s: message %q of %d bytes, after the end: %v", sslmode, typ, len(body), ended)
+				}
+				ended = typ == 'E'
+			}
+			h.Conn.Close()
+			in.settled(0)
+		}
+	}
+}

@@ -117,7 +117,8 @@ type StatementEvent struct {
 }
 
 // Gate may refuse a session for what it is: a contained source, identity or database. It is asked with the address
-// alone at accept, and with identity and database when they are known.
+// alone at accept, and with identity and database when the client has proved its password to the ingress, or before
+// the upstream would see it.
 type Gate interface {
 	Admit(client netip.Addr, identity, database string) (reason csf.Reason, subject string, ok bool)
 }
