@@ -41,5 +41,9 @@ fuzz:
 bench: setup-test build
 	scripts/bench.sh
 
+# A thousand pgbench sessions for a minute: no error, bounded memory, everything recorded. ARGS="-sessions N -seconds N".
+soak: setup-test build
+	$(GO) run ./internal/soak $(ARGS)
+
 clean:
 	rm -rf bin
