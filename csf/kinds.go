@@ -66,7 +66,7 @@ var kindTable = []KindInfo{
 	{Kind: BuildInfo, Doc: "The program that records: its version and the modules it is built from.", Fields: []string{"version", "revision", "go", "modules_sha256", "modified", "commit"}},
 	{Kind: NodeStarted, Doc: "The node began to record.", Fields: []string{"version", "pid", "log"}, Operational: true},
 	{Kind: NodeStopped, Doc: "The node ended in an orderly way.", Fields: []string{"uptime_s"}, Operational: true},
-	{Kind: NodeRecovered, Doc: "The node found records of a run that did not end in order, and closed what it had left open.", Fields: []string{"sessions", "torn_bytes", "last_seq"}},
+	{Kind: NodeRecovered, Doc: "The run before did not end in order; the sessions that died with it are ended on record (node_lost).", Fields: []string{"torn_bytes", "last_seq"}},
 	{Kind: CapacitySample, Doc: "Use of a resource against its limit.", Fields: []string{"sessions", "limit", "cpu_percent", "memory_bytes", "open_files", "spool_bytes", "spool_limit", "store_lag", "connections_limit"}},
 	{Kind: LimitExceeded, Doc: "A limit on connections refused one.", Fields: []string{"listener", "limit", "current"}},
 

@@ -104,6 +104,7 @@ const (
 	ReasonRevoked         Reason = "revoked"
 	ReasonFailover        Reason = "failover"
 	ReasonPanic           Reason = "internal_error"
+	ReasonNodeLost        Reason = "node_lost"
 )
 
 // ReasonInfo declares one reason.

@@ -90,6 +90,7 @@ var reasons = []ReasonInfo{
 	{ReasonKilled, SessionTerminated, "57P01", "terminating connection due to administrator command", "csfproxy sessions kill or DELETE /v1/sessions"},
 	{ReasonRevoked, SessionTerminated, "57P01", "terminating connection due to administrator command", "the identity expired or left the register"},
 	{ReasonFailover, SessionTerminated, "57P01", "terminating connection: the database moved to another server", "the old primary was fenced"},
+	{ReasonNodeLost, SessionTerminated, "", "", "the node died with the session; its end was recorded at the next start"},
 	{ReasonPanic, SessionTerminated, "XX000", "internal error", "a defect: the session ended, others go on; see the log"},
 }
 

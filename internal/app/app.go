@@ -60,6 +60,7 @@ type App struct {
 	http      *api.Listener
 	mock      []byte
 	started   time.Time
+	startSeq  uint64 // of this run's first event when the run before died, else 0
 
 	reloading sync.Mutex
 	counted   sequenceCount
@@ -102,6 +103,7 @@ func Start(ctx context.Context, cfg *config.Config, opt Options) (*App, error) {
 	a.serve(run, "ingress", a.ingress.Serve)
 	a.serve(run, "recovery", a.recovery.Serve)
 	a.serve(run, "counts", a.count)
+	a.serve(run, "lost sessions", a.closeLost)
 	if every := cfg.SelfTest.Every.D(); every > 0 {
 		a.serve(run, "self-tests", func(ctx context.Context) error { return a.suite.Run(ctx, every) })
 	}
@@ -196,6 +198,7 @@ func (a *App) openSpool(context.Context) error {
 	}
 	a.records.Record(csf.Event{Kind: csf.NodeStarted, Facts: csf.Facts{"version": a.opt.Version, "pid": os.Getpid(), "log": found.Log}})
 	if !found.Fresh && !found.Clean {
+		a.startSeq = found.LastSeq + 1
 		a.records.Record(csf.Event{Kind: csf.NodeRecovered, Facts: csf.Facts{"last_seq": found.LastSeq, "torn_bytes": found.TornBytes}})
 	}
 	return nil

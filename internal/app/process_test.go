@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -137,6 +138,26 @@ func TestKilledNode(t *testing.T) {
 	if len(recovered) != 1 || integer(t, recovered[0].Facts["last_seq"]) < 2*len(connected) {
 		t.Errorf("node.recovered: %v", recovered)
 	}
+	// Every session that the first run bound has an end on record: its own, or that of the node.
+	eventually(t, "ends of the sessions that died", func() error {
+		ended := map[string]csf.Reason{}
+		for _, e := range n.every(csf.Of(csf.SessionClosed, csf.SessionTerminated)) {
+			ended[e.Session] = e.Reason
+		}
+		lost := 0
+		for _, e := range n.every(csf.Of(csf.SessionBound)) {
+			switch reason, ok := ended[e.Session]; {
+			case !ok:
+				return fmt.Errorf("session %s of %s has no end", e.Session, e.Time)
+			case reason == csf.ReasonNodeLost:
+				lost++
+			}
+		}
+		if lost == 0 {
+			return errors.New("no session is recorded as lost with the node")
+		}
+		return nil
+	})
 	if q := n.sequence(); q.Missing != 0 || q.First != 1 || q.Logs != 1 {
 		t.Errorf("%+v", q)
 	}
