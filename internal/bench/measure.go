@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -97,11 +98,12 @@ func (m meter) fill(s *sample, per float64, unit time.Duration) {
 }
 
 var (
-	processed = regexp.MustCompile(`actually processed: (\d+)`)
-	perSecond = regexp.MustCompile(`tps = ([\d.]+)`)
+	perSecondNow = regexp.MustCompile(`^progress: [\d.]+ s, ([\d.]+) tps`)
+	processed    = regexp.MustCompile(`actually processed: (\d+)`)
+	perSecond    = regexp.MustCompile(`tps = ([\d.]+)`)
 )
 
-// settleSeconds is a pgbench run that is not measured: connections, caches and prepared statements are warm after it.
+// settleSeconds come before the measurement: connections, caches and prepared statements are warm after them.
 const settleSeconds = 1
 
 // sampledShare is the share of transactions whose latency pgbench logs, where all of them would be too many.
@@ -109,31 +111,52 @@ const sampledShare = 0.1
 
 func (e *estate) measurePgbench(ctx context.Context, c benchCase, t *target) sample {
 	s := empty()
-	if _, err := e.pgbench(ctx, c, t, settleSeconds, ""); err != nil {
-		s.err = err
-		return s
-	}
 	logs, err := os.MkdirTemp(e.dir, "log")
 	if err != nil {
 		s.err = err
 		return s
 	}
 	defer os.RemoveAll(logs)
-	m := e.meter(t)
-	out, err := e.pgbench(ctx, c, t, e.seconds, filepath.Join(logs, "l"))
+	if c.kind == connections {
+		m := e.meter(t)
+		out, err := e.pgbench(ctx, c, t, e.seconds, filepath.Join(logs, "l"), nil)
+		if err != nil {
+			s.err = err
+			return s
+		}
+		m.fill(&s, number(processed, out), time.Microsecond)
+		s.rate = number(perSecond, out)
+		s.p50, s.p99 = percentiles(logs)
+		return s
+	}
+	// The readings are taken when pgbench reports its progress: the logins come before the first report, and what is
+	// between two of them is transactions alone.
+	var m meter
+	var n, span float64
+	seen := false
+	_, err = e.pgbench(ctx, c, t, settleSeconds+e.seconds, filepath.Join(logs, "l"), func(tps float64) {
+		if !seen {
+			m, seen = e.meter(t), true
+			return
+		}
+		n, span = n+tps, span+1
+		m.fill(&s, n, time.Microsecond)
+	})
+	if err == nil && span == 0 {
+		err = errors.New("pgbench reported no progress")
+	}
 	if err != nil {
 		s.err = err
 		return s
 	}
-	n := number(processed, out)
-	m.fill(&s, n, time.Microsecond)
-	s.rate = number(perSecond, out)
+	s.rate = n / span
 	s.p50, s.p99 = percentiles(logs)
 	return s
 }
 
-// pgbench runs it and gives its output. With a prefix it logs latencies there.
-func (e *estate) pgbench(ctx context.Context, c benchCase, t *target, seconds int, prefix string) ([]byte, error) {
+// pgbench runs it and gives its output; latencies are logged to files that begin with the prefix. progress, if any, is
+// called once a second with the transactions of that second.
+func (e *estate) pgbench(ctx context.Context, c benchCase, t *target, seconds int, prefix string, progress func(tps float64)) ([]byte, error) {
 	addr, mode := t.plain, "disable"
 	if c.tls {
 		addr, mode = t.tls, "require"
@@ -144,24 +167,38 @@ func (e *estate) pgbench(ctx context.Context, c benchCase, t *target, seconds in
 	if c.kind == connections {
 		args = append(args, "-C")
 	}
-	if prefix != "" {
-		args = append(args, "--log", "--log-prefix", prefix)
-		if c.kind == transactions {
-			args = append(args, "--sampling-rate", fmt.Sprint(sampledShare))
-		}
+	args = append(args, "--log", "--log-prefix", prefix)
+	if c.kind == transactions {
+		args = append(args, "--sampling-rate", fmt.Sprint(sampledShare), "--progress", "1")
 	}
 	limit, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second+time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(limit, filepath.Join(e.upstream.BinDir(), "pgbench"), append(args, benchDB)...)
 	cmd.Env = append(os.Environ(), "PGPASSWORD="+benchPassword, "PGSSLMODE="+mode, "PGGSSENCMODE=disable")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	stderr, err := cmd.StderrPipe()
 	if err != nil {
-		line, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
-		return nil, fmt.Errorf("pgbench: %w: %s", err, line)
+		return nil, err
 	}
-	return out, nil
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	said := ""
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		if m := perSecondNow.FindSubmatch(lines.Bytes()); m != nil {
+			tps, _ := strconv.ParseFloat(string(m[1]), 64)
+			if progress != nil {
+				progress(tps)
+			}
+		} else if said == "" {
+			said = lines.Text()
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		return nil, fmt.Errorf("pgbench: %w: %s", err, said)
+	}
+	return out.Bytes(), nil
 }
 
 func number(re *regexp.Regexp, out []byte) float64 {
