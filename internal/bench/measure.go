@@ -89,7 +89,7 @@ func (m meter) fill(s *sample, per float64, unit time.Duration) {
 	if m.t.pid() != 0 && per > 0 {
 		s.cpu = float64(proxy) / per / float64(unit)
 		if m.t.name != "PgBouncer" {
-			s.store = float64(below) / per / float64(unit)
+			s.store = max(0, float64(below)) / per / float64(unit)
 		}
 	}
 	whole := now.at.Sub(m.at) * time.Duration(runtime.NumCPU())
