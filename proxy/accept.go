@@ -158,7 +158,7 @@ func (srv *Server) accept(ctx context.Context, l *listener) {
 // admit decides by the peer's address alone, before any byte is read.
 func (srv *Server) admit(s *Session) *refusal {
 	lc := s.snap.listeners[s.lst.cfg.Name]
-	if !slices.ContainsFunc(lc.Allow, func(p netip.Prefix) bool { return p.Contains(s.peer.Addr()) }) && srv.opt.Off != "source-not-allowed" {
+	if !slices.ContainsFunc(lc.Allow, func(p netip.Prefix) bool { return p.Contains(s.peer.Addr()) }) && !srv.off(ControlSource) {
 		return refuse(csf.ReasonSourceNotAllowed, "")
 	}
 	return nil
@@ -244,7 +244,7 @@ func (s *Session) count(lc *listenerConfig) error {
 	var overTotal, overSource, overPending bool
 	s.lease, overTotal, overSource, overPending = s.lst.limits.admit(s.addr.Addr(), lim.Connections, perSource, pending)
 	switch {
-	case overPending && s.srv.opt.Off != "startup-flood-limit":
+	case overPending && !s.srv.off(ControlFlood):
 		return refuse(csf.ReasonStartupRate, "over %d unfinished logins", pending)
 	case overTotal && s.lst.limits.open() > lim.Connections+shedMargin:
 		return &refusal{reason: csf.ReasonTooMany, silent: true, detail: "shed"}

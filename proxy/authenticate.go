@@ -18,8 +18,8 @@ import (
 // registered, and the event tells the reason at once.
 func (s *Session) identify(ctx context.Context, lc *listenerConfig) error {
 	who, why := s.snap.identify(s)
-	if why != "" && s.srv.opt.Off == "unknown-identity" && why == csf.ReasonIdentityUnknown ||
-		why == csf.ReasonIdentityExpired && s.srv.opt.Off == "expired-identity" {
+	if why != "" && s.srv.off(ControlIdentity) && why == csf.ReasonIdentityUnknown ||
+		why == csf.ReasonIdentityExpired && s.srv.off(ControlExpiry) {
 		why = ""
 	}
 	if who == nil && why == "" {
@@ -55,7 +55,7 @@ func (s *Session) authenticate(ctx context.Context, lc *listenerConfig) error {
 		return refuse(csf.ReasonAuthFloor, "the identity's methods leave nothing that the ingress offers: %s", methods)
 	}
 	if s.ident.Auth.Upstream == "passthrough" {
-		if s.srv.opt.Off == "auth-floor" {
+		if s.srv.off(ControlFloor) {
 			methods = auth.AllMethods
 		}
 		// The upstream is who knows the password: what may not come in does not get to see it.
@@ -97,7 +97,7 @@ func (s *Session) authenticate(ctx context.Context, lc *listenerConfig) error {
 		cred = auth.Credential{Password: s.ident.Auth.Password.Value}
 	}
 	floor := methods
-	if s.srv.opt.Off == "auth-floor" {
+	if s.srv.off(ControlFloor) {
 		floor = auth.AllMethods
 	}
 	if _, err := auth.Login(up, auth.LoginOptions{

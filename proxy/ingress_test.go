@@ -257,6 +257,7 @@ func (keywords) DenyMask([]string) uint64 { return 0 }
 
 func (keywords) Inspect(in proxy.StatementInput) proxy.Verdict {
 	v := proxy.Verdict{Kind: 1, Fingerprint: uint64(len(in.SQL)), Commit: bytes.EqualFold(in.SQL, []byte("commit")), NoCopy: bytes.HasPrefix(in.SQL, []byte("SELECT"))}
+	v.Writes = bytes.HasPrefix(in.SQL, []byte("INSERT"))
 	switch {
 	case bytes.Contains(in.SQL, []byte("forbidden")):
 		v.Action = proxy.Refuse

@@ -121,7 +121,7 @@ func (s *Session) foreign(head []byte) error {
 		} else if _, known := s.snap.listeners[s.lst.cfg.Name].sources.Lookup(s.peer.Addr()); !known {
 			reason = csf.ReasonProxyUnregistered
 		}
-		if s.srv.opt.Off == "proxy-header-unregistered" {
+		if s.srv.off(ControlProxy) {
 			return refuse(csf.ReasonForeignProtocol, "")
 		}
 		return &refusal{reason: reason, facts: csf.Facts{"header": hex.EncodeToString(long)}}

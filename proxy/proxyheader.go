@@ -16,7 +16,7 @@ func (s *Session) readProxyHeader(lc *listenerConfig) error {
 		return nil
 	}
 	src, err := lc.sources.Admit(s.peer.Addr(), s.srv.now())
-	if err != nil && s.srv.opt.Off != "proxy-header-unregistered" {
+	if err != nil && !s.srv.off(ControlProxy) {
 		return s.proxyRefusal(err)
 	}
 	if err != nil { // the control is off: a sandbox shows that its self-test then fails
@@ -50,7 +50,7 @@ func (s *Session) readProxyHeader(lc *listenerConfig) error {
 	s.srv.records.Record(e)
 	overSource, overPending := s.lease.move(s.addr.Addr(), lc.Limits.PerSource, lc.Limits.StartupPending)
 	switch {
-	case overPending && s.srv.opt.Off != "startup-flood-limit":
+	case overPending && !s.srv.off(ControlFlood):
 		return refuse(csf.ReasonStartupRate, "over %d unfinished logins", lc.Limits.StartupPending)
 	case overSource && s.late == nil:
 		s.late = refuse(csf.ReasonTooManySource, "over %d", lc.Limits.PerSource)

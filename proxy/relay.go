@@ -32,7 +32,7 @@ func (s *Session) relay() error {
 	s.conv = conv
 	s.convMu.Unlock()
 	var e engine = pumps{}
-	if s.srv.opt.Off == "malformed-frame" {
+	if s.srv.off(ControlFrames) {
 		e = unchecked{}
 	}
 	return e.run(s)
@@ -264,7 +264,7 @@ func (s *Session) scanFrontend(b []byte, now time.Time, verdict *Verdict) (step 
 	case wire.StopInspect:
 		switch *verdict = s.inspect(step.Frame); verdict.Action {
 		case Allow:
-			s.conv.Allow(statementOf(verdict))
+			s.conv.Allow(statementOf(verdict, step.Frame.Type, s.conv.Status()))
 		case Terminate:
 			s.StatementDone(s.endedBy(verdict, step.Frame.Type, now))
 		default:

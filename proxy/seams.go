@@ -98,6 +98,7 @@ type Verdict struct {
 	Flags       uint32
 	Fingerprint uint64
 	Commit      bool // the statement may commit: a lost reply is 08007
+	Writes      bool // the statement may change data: outside a transaction its own end is a commit
 	NoCopy      bool // the statement is certainly no COPY: a copy response to it is the upstream's violation
 	Rule        string
 	Reason      csf.Reason

@@ -32,9 +32,8 @@ type Options struct {
 	MockSecret []byte
 	// SelfTest are identities that only self-test connections match, with clusters of their own.
 	SelfTest []config.Identity
-	// Off switches one control off, by the id of its self-test. Only sandboxes set it: a self-test that
-	// passes all the same proves nothing.
-	Off string
+	// Off is the one control that a sandbox is without; empty for every server that clients reach.
+	Off Control
 }
 
 // Server is the ingress: all listeners and the sessions that came through them.
@@ -80,7 +79,7 @@ type snapshot struct {
 // New prepares a server. It opens no socket.
 func New(opt Options) (*Server, error) {
 	srv := &Server{opt: opt, records: opt.Records, log: opt.Logger, now: opt.Now, cancels: newCancelKeys()}
-	srv.cancels.anyKey = opt.Off == "cancel-wrong-key"
+	srv.cancels.anyKey = srv.off(ControlCancel)
 	snap, err := srv.newSnapshot(opt.Config, nil)
 	if err != nil {
 		return nil, err

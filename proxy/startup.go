@@ -23,7 +23,7 @@ func (s *Session) readStartup(lc *listenerConfig, open wire.StartupHeader) error
 	if err := s.readOpening(body); err != nil {
 		return err
 	}
-	if s.tlsState == nil && lc.TLS.Mode == config.TLSRequire && s.srv.opt.Off != "plaintext-refused" {
+	if s.tlsState == nil && lc.TLS.Mode == config.TLSRequire && !s.srv.off(ControlPlaintext) {
 		return refuse(csf.ReasonPlaintext, "")
 	}
 	st, bad := wire.ParseStartup(body)

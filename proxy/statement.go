@@ -9,7 +9,7 @@ import (
 
 // inspect asks the inspector about a Query, Parse or FunctionCall. It is called with convMu held.
 func (s *Session) inspect(f wire.Frame) Verdict {
-	if s.srv.opt.Off == "statement-deny" {
+	if s.srv.off(ControlStatement) {
 		return Verdict{}
 	}
 	in := StatementInput{Protocol: f.Type, Session: &s.facts, StandardStrings: true, Encoding: s.conv.ClientEncoding()}
@@ -28,13 +28,17 @@ func (s *Session) inspect(f wire.Frame) Verdict {
 }
 
 // statementOf gives what the conversation keeps of an allowed statement.
-func statementOf(v *Verdict) wire.Statement {
-	return wire.Statement{Kind: v.Kind, Fingerprint: v.Fingerprint, Flags: v.Flags, Commit: v.Commit, NoCopy: v.NoCopy}
+//
+// A write of the simple protocol outside a transaction commits by itself, so that its lost answer is as unknown as that of
+// a COMMIT. What is prepared may run inside a transaction later and counts only when it says COMMIT.
+func statementOf(v *Verdict, protocol, status byte) wire.Statement {
+	commit := v.Commit || v.Writes && protocol == 'Q' && status == 'I'
+	return wire.Statement{Kind: v.Kind, Fingerprint: v.Fingerprint, Flags: v.Flags, Commit: commit, NoCopy: v.NoCopy}
 }
 
 // endedBy is the outcome of a statement that ends the session and goes nowhere.
 func (s *Session) endedBy(v *Verdict, protocol byte, now time.Time) *wire.Outcome {
-	o := &wire.Outcome{Statement: statementOf(v), Protocol: protocol, Start: now.UnixNano(), End: now.UnixNano(), Failed: true, Refused: true}
+	o := &wire.Outcome{Statement: statementOf(v, protocol, s.conv.Status()), Protocol: protocol, Start: now.UnixNano(), End: now.UnixNano(), Failed: true, Refused: true}
 	copy(o.SQLSTATE[:], v.Reason.Info().SQLSTATE)
 	return o
 }

@@ -368,6 +368,11 @@ func TestServerFinalOfAMegabyteIsNotRead(t *testing.T) {
 }
 
 func TestKillWithACommitOnItsWayIsUnknown(t *testing.T) {
+	t.Run("COMMIT", func(t *testing.T) { killWithACommitOnItsWay(t, "COMMIT") })
+	t.Run("a write that commits by itself", func(t *testing.T) { killWithACommitOnItsWay(t, "INSERT INTO t VALUES (1)") })
+}
+
+func killWithACommitOnItsWay(t *testing.T, statement string) {
 	i := newImpostor(t, "Commit") // takes the COMMIT and never answers
 	in := i.behind(nil)
 	c, err := pgconn.Connect(t.Context(), in.url("app", "disable"))
@@ -376,7 +381,7 @@ func TestKillWithACommitOnItsWayIsUnknown(t *testing.T) {
 	}
 	h, _ := c.Hijack()
 	defer h.Conn.Close()
-	q, _ := wire.AppendQuery(nil, "COMMIT")
+	q, _ := wire.AppendQuery(nil, statement)
 	h.Conn.Write(q)
 	for i.text() == "" {
 		time.Sleep(time.Millisecond)
@@ -386,7 +391,7 @@ func TestKillWithACommitOnItsWayIsUnknown(t *testing.T) {
 		t.Errorf("client saw %s", got)
 	}
 	in.waitFor(csf.SessionTerminated, csf.ReasonFailover)
-	if got := i.text(); got != "QCOMMIT" || i.conns.Load() != 1 { // no cancel of a commit, no second one
+	if got := i.text(); got != "Q"+statement || i.conns.Load() != 1 { // no cancel of a commit, no second one
 		t.Errorf("the upstream saw %q on %d connections", got, i.conns.Load())
 	}
 }

@@ -32,7 +32,7 @@ func (i inspector) Inspect(in proxy.StatementInput) proxy.Verdict {
 	}
 	v := i.engine.Inspect(d)
 	out := proxy.Verdict{
-		Action: proxy.Action(v.Action), Kind: uint8(v.Kind), Flags: uint32(v.Flags), Fingerprint: v.Fingerprint, Commit: v.Commit,
+		Action: proxy.Action(v.Action), Kind: uint8(v.Kind), Flags: uint32(v.Flags), Fingerprint: v.Fingerprint, Commit: v.Commit, Writes: v.Flags&sqltext.FlagWrites != 0,
 		Rule: v.RuleID, Reason: v.Reason, Message: v.Message, Hint: v.Hint,
 	}
 	switch v.Kind {

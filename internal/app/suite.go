@@ -144,7 +144,7 @@ func (a *App) sandbox(ctx context.Context, off string) (selftest.Target, func(),
 	log := &sandboxRecords{drop: off == "record-completeness"}
 	srv, err := proxy.New(proxy.Options{
 		Config: &cfg, Records: log, Inspector: selftest.SandboxInspector(inspector{engine: a.detect}, off), Gate: gate{a.contain}, Verifiers: a.verifiers,
-		Router: router(a.clusters), Logger: a.log, Now: time.Now, MockSecret: secret, SelfTest: a.fixture.Identities, Off: off,
+		Router: router(a.clusters), Logger: a.log, Now: time.Now, MockSecret: secret, SelfTest: a.fixture.Identities, Off: proxy.Control(off),
 	})
 	if err != nil {
 		return selftest.Target{}, nil, err

@@ -129,7 +129,7 @@ clusters: [{name: orders, members: [{address: "127.0.0.1:1"}]}]
 		t.Fatal(err)
 	}
 	n.srv, err = proxy.New(proxy.Options{Config: cfg, Records: n, Inspector: SandboxInspector(creates{}, off), Gate: n, Verifiers: n, Router: n,
-		Logger: slog.New(slog.DiscardHandler), Now: time.Now, MockSecret: bytes.Repeat([]byte{7}, 32), SelfTest: fixture.Identities, Off: off})
+		Logger: slog.New(slog.DiscardHandler), Now: time.Now, MockSecret: bytes.Repeat([]byte{7}, 32), SelfTest: fixture.Identities, Off: proxy.Control(off)})
 	if err != nil {
 		t.Fatal(err)
 	}
