@@ -54,7 +54,7 @@ var headers = map[string]struct {
 	"PP-26": {client: "health"},
 	"PP-27": {client: "health"},
 	"PP-61": {client: "health", behind: "close"},
-	"PP-06": {reason: csf.ReasonProxyMalformed},
+	"PP-06": {reason: csf.ReasonProxyTimeout},
 	"PP-08": {reason: csf.ReasonProxyOversized},
 	"PP-18": {reason: csf.ReasonProxyMissing},
 	"PP-20": {reason: csf.ReasonProxyClient},
@@ -74,6 +74,7 @@ var headers = map[string]struct {
 	"PP-73": {reason: csf.ReasonProxyClient},
 	"PP-74": {reason: csf.ReasonProxyClient},
 	"PP-75": {reason: csf.ReasonProxyClient},
+	"PP-79": {reason: csf.ReasonProxyTimeout},
 	"PP-82": {reason: csf.ReasonProxyMissing},
 }
 
@@ -113,11 +114,14 @@ func TestProxyHeaderVectors(t *testing.T) {
 				} else {
 					parts = append(parts, hex.EncodeToString(startup("app")))
 				}
-			case w.behind == "" && v.ID != "PP-08" && len(parts) == 1:
+			case w.behind == "" && w.reason != csf.ReasonProxyTimeout && v.ID != "PP-08" && v.ID != "PP-41" && len(parts) == 1:
 				parts = append(parts, "fin")
 			}
 			send(t, c, parts...)
 			got := reaction(c, true)
+			for deadline := time.Now().Add(10 * time.Second); w.reason == csf.ReasonProxyTimeout && got == "nothing" && time.Now().Before(deadline); {
+				got = reaction(c, true)
+			}
 			switch {
 			case w.client == "":
 				if got != "close" {
