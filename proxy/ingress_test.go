@@ -234,12 +234,6 @@ func (m *memory) events() []csf.Event {
 	return append([]csf.Event(nil), m.list...)
 }
 
-func (m *memory) statements() []proxy.StatementRecord {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return append([]proxy.StatementRecord(nil), m.stmts...)
-}
-
 func (m *memory) kinds() []string {
 	var out []string
 	for _, e := range m.events() {

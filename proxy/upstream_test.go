@@ -296,7 +296,7 @@ func (in *ingress) unsettled(live int) string {
 	if n := len(in.srv.Sessions()); n != live {
 		return "live sessions: " + string(rune('0'+n%10))
 	}
-	type life struct{ accepted, bound, ended, refused, health, cancelled int }
+	type life struct{ accepted, bound, ended, refused, health int }
 	lives := map[string]*life{}
 	for _, e := range in.log.events() {
 		l := lives[e.Session]

@@ -22,7 +22,9 @@ import (
 
 // Times of an attack. A listener answers within milliseconds; these bound what a dead one costs.
 const (
-	answerWithin = 5 * time.Second
+	answerWithin = 10 * time.Second
+	// drillGoal is what a containment may take from the order to the end of the session.
+	drillGoal = 5 * time.Second
 	recordWithin = 2 * time.Second
 	recordPoll   = 10 * time.Millisecond
 )
