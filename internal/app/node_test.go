@@ -173,10 +173,29 @@ func (n *node) stop() {
 		return
 	}
 	n.ended = true
+	n.declared()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := n.Stop(ctx); err != nil {
 		n.t.Errorf("stop: %v", err)
+	}
+}
+
+// declared holds the facts of every event against the kind table: one that it does not name is in no documentation.
+func (n *node) declared() {
+	n.t.Helper()
+	seen := map[string]bool{}
+	for _, e := range n.Recent(time.Time{}) {
+		kind, ok := e.Kind.Info()
+		if !ok {
+			n.t.Errorf("the kind %s is not declared", e.Kind)
+		}
+		for fact := range e.Facts {
+			if name := string(e.Kind) + " " + fact; !kind.Declares(fact) && !seen[name] {
+				seen[name] = true
+				n.t.Errorf("%s: the kind table does not declare the fact %s", e.Kind, fact)
+			}
+		}
 	}
 }
 

@@ -24,7 +24,7 @@ import (
 const (
 	answerWithin = 10 * time.Second
 	// drillGoal is what a containment may take from the order to the end of the session.
-	drillGoal = 5 * time.Second
+	drillGoal    = 5 * time.Second
 	recordWithin = 2 * time.Second
 	recordPoll   = 10 * time.Millisecond
 )
