@@ -261,3 +261,26 @@ func TestNothingOfATruncatedMessageRuns(t *testing.T) {
 		t.Errorf("%q", b[:n])
 	}
 }
+
+// TestFatalsClose: a FATAL is followed by the end of the connection, for each vector of package proxy that asks for one.
+func TestFatalsClose(t *testing.T) {
+	in := start(t, nil)
+	n := 0
+	for _, v := range vectors(t, "../../../proxy/testdata/pgwire_vectors.jsonl") {
+		kind, code, _ := strings.Cut(v.Expect, ":")
+		if (kind != "fatal" && kind != "proxy-reject") || v.ID == "ST-28" || v.ID == "ST-38" { // protocol 2's form; 28P01 behind a whole exchange
+			continue
+		}
+		n++
+		t.Run(v.ID, func(t *testing.T) {
+			c := in.phase(t, v.Phase)
+			send(t, c, v.Sends...)
+			if got := reaction(c, v.Phase == "raw"); !strings.HasSuffix(got, "fatal:"+code+" close") {
+				t.Errorf("%s: %s", v.Title, got)
+			}
+		})
+	}
+	if n < 15 {
+		t.Errorf("only %d vectors", n)
+	}
+}
