@@ -21,7 +21,114 @@ type Model struct {
 	Gaps      []Gap           `json:"gaps"`
 	Activity  []Activity      `json:"activity"`
 	Timeline  []Happening     `json:"timeline,omitempty"`
-	Method    []Note          `json:"method"`
+	// Exceptions are the waivers and exceptions that were in force at some time of the period.
+	Exceptions []Exception `json:"exceptions"`
+	// Samples name the leaves drawn from each control's population.
+	Samples []Sample `json:"samples"`
+	// Custody lists who read, made, exported or verified evidence.
+	Custody []Custody `json:"custody"`
+	// Trend gives the states of earlier periods of the same length, oldest first, this one last.
+	Trend []TrendPoint `json:"trend,omitempty"`
+	// Changes are the rows whose state differs from that of the period before.
+	Changes []Change `json:"changes,omitempty"`
+	// Times are the measured durations of responses, failovers and drills, oldest first.
+	Times []Timing `json:"times,omitempty"`
+	// Log is the state of the transparency log that the report was made from; nil where there is none yet.
+	Log    *Log   `json:"log,omitempty"`
+	Method []Note `json:"method"`
+}
+
+// Exception is an approved waiver (a control is not applied) or exception (named violations are accepted) with its end.
+type Exception struct {
+	ID         string    `json:"id"`
+	Control    string    `json:"control"`
+	Waiver     bool      `json:"waiver"`  // the control is not applied at all
+	Applies    string    `json:"applies"` // what it covers, as a filter; "" for everything of the control
+	Reason     string    `json:"reason"`
+	ApprovedBy string    `json:"approved_by"`
+	Approved   time.Time `json:"approved,omitzero"`
+	Expires    time.Time `json:"expires"`
+	// Used counts the violations of the period that it covered.
+	Used          int64    `json:"used"`
+	Status        string   `json:"status"` // in force, expires within 30 days, expired
+	Subcategories []string `json:"subcategories,omitempty"`
+}
+
+// Sample is what was drawn from one control's population for a reader to look at.
+type Sample struct {
+	Control    string `json:"control"`
+	Query      string `json:"query"`
+	Population int64  `json:"population"`
+	// Seed is the hex SHA-256 from which the draw follows: of the checkpoint's root and the control's id.
+	Seed   string  `json:"seed,omitempty"`
+	Leaves []int64 `json:"leaves"`
+	// Events name the same as node/sequence.
+	Events []string `json:"events"`
+}
+
+// Custody is one access to evidence.
+type Custody struct {
+	Time   time.Time `json:"time"`
+	Node   string    `json:"node"`
+	Seq    uint64    `json:"seq"`
+	By     string    `json:"by"`
+	Role   string    `json:"role,omitempty"`
+	Action string    `json:"action"`
+	Object string    `json:"object,omitempty"`
+	Detail string    `json:"detail,omitempty"`
+}
+
+// TrendPoint is the number of rows in each state for one period, in the order of csf.States.
+type TrendPoint struct {
+	Period Period       `json:"period"`
+	States []StateCount `json:"states"`
+}
+
+// Change is a row whose state is another than in the period before.
+type Change struct {
+	ID     string    `json:"id"`
+	Before csf.State `json:"before"`
+	After  csf.State `json:"after"`
+	Reason string    `json:"reason"`
+}
+
+// Timing is one measured duration.
+type Timing struct {
+	Time time.Time `json:"time"`
+	// What is respond (finding to containment), alert (finding to delivery), failover (loss to confirmed writes) or drill.
+	What    string `json:"what"`
+	Subject string `json:"subject"`
+	Node    string `json:"node"`
+	Seq     uint64 `json:"seq"`
+	MS      int64  `json:"ms"`
+	GoalMS  int64  `json:"goal_ms,omitempty"`
+}
+
+// Log is the transparency log at the time of the report.
+type Log struct {
+	Origin string `json:"origin"`
+	KeyID  string `json:"key_id"` // of the signer, as in its verifier key
+	// Size, Root and Time are those of the checkpoint that the report was made from; Checkpoint is its signed note.
+	Size       int64     `json:"size"`
+	Root       string    `json:"root"` // base64, as in the checkpoint
+	Time       time.Time `json:"time"`
+	Checkpoint string    `json:"checkpoint"`
+	// First and Last bound the leaves of the period, both included; First > Last: there is none.
+	First int64 `json:"first"`
+	Last  int64 `json:"last"`
+	// Witnesses that cosigned a checkpoint at or after the last leaf.
+	Witnesses []Witness `json:"witnesses"`
+	// Erased counts bodies of the period that were erased by subject; their headers and proofs stay.
+	Erased int64 `json:"erased,omitempty"`
+	// Held says since when and by whom a hold keeps events of the period, "" where none does.
+	Held string `json:"held,omitempty"`
+}
+
+// Witness is somebody else who keeps and cosigns the log's checkpoints.
+type Witness struct {
+	Name string    `json:"name"`
+	Size int64     `json:"size"` // of the newest checkpoint that it cosigned
+	Time time.Time `json:"time"`
 }
 
 // Cover says what the report is about and what it was made from.
