@@ -85,3 +85,16 @@ func bars(functions []FunctionCount) []bar {
 
 // Middle is the x of the number inside the segment.
 func (s segment) Middle() float64 { return s.X + s.Width/2 }
+
+// Depth is how much a page shows.
+type Depth string
+
+// The depths, from least to most.
+const (
+	// DepthExecutive is one printed page: the headline, states by function, what changed, what is wrong, how fast.
+	DepthExecutive Depth = "executive"
+	// DepthOwner is for who answers for controls: every row and control with its reason, tests, exceptions, gaps.
+	DepthOwner Depth = "owner"
+	// DepthFull has everything that the model holds.
+	DepthFull Depth = "full"
+)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
 )
 
@@ -34,15 +35,30 @@ func (f Format) ContentType() string {
 	return ""
 }
 
-// Write renders the model. Equal models give equal bytes. After an error what was written is not a report.
+// Options choose what of the model is rendered.
+type Options struct {
+	// Depth is how much the page shows; "" is DepthFull.
+	Depth Depth
+	// Evidence are further lines of the workbook's evidence index, such as single events. They are written as they
+	// come; an error ends the writing.
+	Evidence iter.Seq2[Evidence, error]
+}
+
+// Write renders the model in full. Equal models give equal bytes. After an error what was written is not a report.
 func Write(ctx context.Context, m Model, f Format, w io.Writer) error {
+	return WriteWith(ctx, m, f, Options{}, w)
+}
+
+// WriteWith renders the model. Equal models and options give equal bytes, except for PDF, where the browser decides.
+// After an error what was written is not a report.
+func WriteWith(ctx context.Context, m Model, f Format, o Options, w io.Writer) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	var err error
 	switch f {
 	case FormatXLSX:
-		err = writeWorkbook(m, w)
+		err = writeWorkbook(m, o, w)
 	case FormatJSON:
 		err = writeJSON(m, w)
 	case FormatHTML:

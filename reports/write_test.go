@@ -68,8 +68,9 @@ func TestJSONHoldsTheModel(t *testing.T) {
 func TestWorkbook(t *testing.T) {
 	m := collect(t, goodEvents().events)
 	f := openWorkbook(t, render(t, m, FormatXLSX))
-	want := []string{sheetCover, sheetSummary, sheetCoverage, sheetControls, sheetEvidence, sheetTests, sheetRuns, sheetRegisters, sheetTimeline,
-		sheetActivity, sheetGaps, sheetCrosswalk, sheetMethod}
+	want := []string{"Cover", "Summary", "Coverage", "Organizational Profile", "Evidence index", "Self-tests", "Exceptions and waivers", "Registers",
+		"Population and sample", "Custody", "Gaps and blind spots", "Crosswalk", "Method and limits",
+		"Annex self-test runs", "Annex timeline", "Annex times", "Annex activity"}
 	if got := f.GetSheetList(); !slices.Equal(got, want) {
 		t.Fatalf("sheets %v, want %v", got, want)
 	}
@@ -140,7 +141,7 @@ func TestWorkbookLinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	column := slices.Index(rows[firstRow-1], "Evidence") + 1
+	column, supports := slices.Index(rows[firstRow-1], "Evidence")+1, 2
 	linked := 0
 	for i, r := range m.Rows {
 		ok, target, err := f.GetCellHyperLink(sheetCoverage, cell(firstRow+1+i, column))
@@ -158,6 +159,20 @@ func TestWorkbookLinks(t *testing.T) {
 		got, err := f.GetCellValue(sheetEvidence, at)
 		if err != nil || got != r.Evidence[0] {
 			t.Errorf("%s links to %s, which holds %q, want %q (%v)", r.ID, target, got, r.Evidence[0], err)
+		}
+		// And back: the line of evidence links to a row of the coverage that it supports.
+		_, row, err := excelize.CellNameToCoordinates(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ok, target, err = f.GetCellHyperLink(sheetEvidence, cell(row, supports))
+		if err != nil || !ok {
+			t.Errorf("%s: no link back: %v", at, err)
+			continue
+		}
+		back, err := f.GetCellValue(sheetCoverage, strings.TrimPrefix(target, "'"+sheetCoverage+"'!"))
+		if k := controlState(t, m, r.Controls[0]); err != nil || !slices.Contains(k.Subcategories, back) {
+			t.Errorf("%s links back to %q (%v), want one of %v", at, back, err, k.Subcategories)
 		}
 	}
 	if linked < 25 {
