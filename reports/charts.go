@@ -42,7 +42,7 @@ func (b *book) stateChart(title string, kind excelize.ChartType, head, first, la
 	b.do(b.file.AddChart(sheetSummary, cell(at, 1), &excelize.Chart{
 		Type: kind, Series: series, GapWidth: &gap, Overlap: &overlap,
 		Format:    excelize.GraphicOptions{AltText: title + ". " + b.model.Headline, Positioning: "oneCell"},
-		Dimension: excelize.ChartDimension{Width: 1040, Height: chartHeight},
+		Dimension: excelize.ChartDimension{Width: 1080, Height: chartHeight},
 		Title:     chartTitle(title),
 		Legend:    excelize.ChartLegend{Position: "bottom"},
 		XAxis:     excelize.ChartAxis{ReverseOrder: reverse, Font: excelize.Font{Size: 10, Color: "000000", Family: fontName}},
@@ -55,40 +55,40 @@ func chartTitle(s string) excelize.ChartTitle {
 	return excelize.ChartTitle{Paragraph: []excelize.RichTextRun{{Text: s, Font: &excelize.Font{Bold: true, Size: 12, Family: fontName}}}}
 }
 
-// timesChart draws durations of the annex, one column each, oldest left.
-func (b *book) timesChart(title string, kinds []string, at string, width uint) {
+// timesChart draws durations of the annex, one column each, oldest left. The kinds of one chart stand together there,
+// each in a column of its own, so that every duration keeps its own place on the axis.
+func (b *book) timesChart(title string, kinds []string, at string) {
+	first, last := 0, 0
+	for i, t := range timesByChart(b.model.Times) {
+		if slices.Contains(kinds, t.What) {
+			if first == 0 {
+				first = firstRow + 1 + i
+			}
+			last = firstRow + 1 + i
+		}
+	}
+	if first == 0 {
+		return
+	}
+	first = max(first, last-maxPoints+1)
 	fills := []string{"37474F", "90CAF9"}
 	var series []excelize.ChartSeries
 	for i, what := range kinds {
-		first, last := 0, 0
-		for j, t := range timesByKind(b.model.Times) {
-			if t.What == what {
-				if first == 0 {
-					first = firstRow + 1 + j
-				}
-				last = firstRow + 1 + j
-			}
-		}
-		if first == 0 {
-			continue
-		}
-		first = max(first, last-maxPoints+1)
+		name, err := excelize.ColumnNumberToName(timesColumn(what))
+		b.do(err)
 		series = append(series, excelize.ChartSeries{
-			Name:       fmt.Sprintf("'%s'!$A$%d", sheetTimes, first),
-			Categories: fmt.Sprintf("'%s'!$G$%d:$G$%d", sheetTimes, first, last),
-			Values:     fmt.Sprintf("'%s'!$D$%d:$D$%d", sheetTimes, first, last),
+			Name:       fmt.Sprintf("'%s'!$%s$%d", sheetTimes, name, firstRow),
+			Categories: fmt.Sprintf("'%s'!$B$%d:$B$%d", sheetTimes, first, last),
+			Values:     fmt.Sprintf("'%s'!$%s$%d:$%s$%d", sheetTimes, name, first, name, last),
 			Fill:       excelize.Fill{Type: "pattern", Pattern: 1, Color: []string{fills[i]}},
 			Line:       excelize.LineOptions{Type: excelize.LineSolid, Width: 0.75, Fill: excelize.Fill{Type: "pattern", Pattern: 1, Color: []string{"263238"}}},
 		})
 	}
-	if len(series) == 0 {
-		return
-	}
-	gap := uint(60)
+	gap, overlap := uint(40), 100
 	b.do(b.file.AddChart(sheetSummary, at, &excelize.Chart{
-		Type: excelize.Col, Series: series, GapWidth: &gap,
+		Type: excelize.ColStacked, Series: series, GapWidth: &gap, Overlap: &overlap,
 		Format:    excelize.GraphicOptions{AltText: title, Positioning: "oneCell"},
-		Dimension: excelize.ChartDimension{Width: width, Height: chartHeight - 70},
+		Dimension: excelize.ChartDimension{Width: 530, Height: chartHeight - 70},
 		Title:     chartTitle(title),
 		Legend:    excelize.ChartLegend{Position: "bottom"},
 		XAxis:     excelize.ChartAxis{Font: excelize.Font{Size: 9, Color: "424242", Family: fontName}},
@@ -96,13 +96,20 @@ func (b *book) timesChart(title string, kinds []string, at string, width uint) {
 	}))
 }
 
-// timesByKind orders durations by kind, each oldest first, so that a chart's values stand together.
-func timesByKind(times []Timing) []Timing {
-	order := map[string]int{}
-	for i, m := range measured {
-		order[m.what] = i
+// timesByChart orders durations by the chart that shows them, each chart's oldest first.
+func timesByChart(times []Timing) []Timing {
+	chart := func(t Timing) int {
+		if t.What == TimeRespond || t.What == TimeAlert {
+			return 0
+		}
+		return 1
 	}
 	out := slices.Clone(times)
-	slices.SortStableFunc(out, func(a, b Timing) int { return order[a.What] - order[b.What] })
+	slices.SortStableFunc(out, func(a, b Timing) int { return chart(a) - chart(b) })
 	return out
+}
+
+// timesColumn is the column of the annex that holds durations of a kind.
+func timesColumn(what string) int {
+	return 4 + slices.IndexFunc(measured, func(m measurement) bool { return m.what == what })
 }

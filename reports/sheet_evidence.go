@@ -20,7 +20,7 @@ func (b *book) evidenceSheet() {
 	s := sheetOf{name: sheetEvidence, title: "Evidence index", frozen: 1, spread: 6,
 		intro: "Each query over the events from " + stamp(p.From) + " up to " + stamp(p.To) + ". The hash of a query is over its canonical result, that of an event over its leaf; Method and limits says how they are made.",
 		columns: []column{
-			{"Evidence", 36, b.label, false}, {"Supports", 13, b.wrapped, false}, {"Control", 25, b.wrapped, false}, {"Type", 12, b.plain, false}, {"Query", 72, b.code, false}, {"Count", 12, b.number, false},
+			{"Evidence", 34, b.label, false}, {"Supports", 20, b.wrapped, false}, {"Control", 25, b.wrapped, false}, {"Type", 12, b.plain, false}, {"Query", 66, b.code, false}, {"Count", 12, b.number, false},
 			{"Newest (UTC)", 21, b.when, false}, {"Sample (node/sequence)", 24, b.wrapped, false}, {"Leaf range", 16, b.wrapped, false}, {"SHA-256", 36, b.code, false},
 		}}
 	supports := map[string]string{}
@@ -112,7 +112,7 @@ func (b *book) populationSheet() {
 	s := sheetOf{name: sheetPopulation, title: "Controls: population and sample", frozen: 1, spread: 8, paper: paperA3,
 		intro: "A population is every event of the period that the control governs, self-tests left out; violations are those that break it. All of the population is counted; the sample is for people who want to look. It is drawn without replacement by the seed, which is made of the checkpoint's root and the control's id, so nobody could choose it.",
 		columns: []column{
-			{"Control", 26, b.label, false}, {"What it does", 36, b.wrapped, false}, {"Supports", 20, b.wrapped, false}, {"Proof", 13, b.plain, false},
+			{"Control", 26, b.label, false}, {"What it does", 36, b.wrapped, false}, {"Supports", 34, b.wrapped, false}, {"Proof", 13, b.plain, false},
 			{"State", 17, b.wrapped, true}, {"Why", 30, b.wrapped, false}, {"Population", 12, b.number, false}, {"Violations", 12, b.number, false},
 			{"Under exception", 12, b.number, false}, {"Tests run", 9, b.number, false}, {"Tests failed", 9, b.number, false}, {"Sandbox runs", 10, b.number, false},
 			{"Drills", 9, b.number, false}, {"Last test (UTC)", 21, b.when, false}, {"Fresh for", 10, b.plain, false}, {"Drawn", 9, b.number, false},

@@ -88,9 +88,11 @@ func (b *book) coverSheet() {
 	for _, l := range coverLines(b.model) {
 		b.put(sheetCover, row, 1, l.Label, b.bold)
 		b.put(sheetCover, row, 2, l.Text, b.body)
-		b.do(b.file.SetRowHeight(sheetCover, row, float64(wrappedLines(l.Text, 112))*13.5+4))
+		b.do(b.file.SetRowHeight(sheetCover, row, float64(wrappedLines(l.Text, 122))*13.5+4))
 		row++
 	}
+	one := 1
+	b.do(b.file.SetPageLayout(sheetCover, &excelize.PageLayoutOptions{FitToHeight: &one}))
 	row++
 	b.put(sheetCover, row, 1, "In this workbook", b.bold)
 	row++
@@ -231,6 +233,7 @@ func (b *book) subtitle(row int, s string) {
 
 // trendPart writes earlier periods, the oldest first.
 func (b *book) trendPart(row int) int {
+	b.do(b.file.InsertPageBreak(sheetSummary, cell(row, 1)))
 	b.subtitle(row, "Earlier periods")
 	row++
 	if len(b.model.Trend) < 2 {
@@ -265,6 +268,9 @@ func moment(t time.Time, p Period) string {
 }
 
 func (b *book) changesPart(row int) int {
+	if len(b.model.Trend) > 1 {
+		b.do(b.file.InsertPageBreak(sheetSummary, cell(row, 1)))
+	}
 	b.subtitle(row, "Changes since the period before")
 	row++
 	if len(b.model.Changes) == 0 {
@@ -355,6 +361,6 @@ func (b *book) timesPart(row int) {
 		row++
 	}
 	row++
-	b.timesChart("Time to respond (ms)", []string{TimeRespond, TimeAlert}, cell(row, 1), 560)
-	b.timesChart("Failovers and drills (ms)", []string{TimeFailover, TimeDrill}, cell(row, 6), 560)
+	b.timesChart("Time to respond (ms)", []string{TimeRespond, TimeAlert}, cell(row, 1))
+	b.timesChart("Failovers and drills (ms)", []string{TimeFailover, TimeDrill}, cell(row, 6))
 }

@@ -275,7 +275,7 @@ func (b *book) table(s sheetOf, rows iter.Seq2[[]any, error]) {
 	b.do(w.SetPanes(&excelize.Panes{Freeze: true, XSplit: s.frozen, YSplit: firstRow, TopLeftCell: cell(firstRow+1, s.frozen+1), ActivePane: activePane(s.frozen)}))
 	b.do(w.SetRow("A1", []any{excelize.Cell{StyleID: b.title, Value: harmless(s.title)}}, excelize.RowOpts{Height: 28}))
 	b.do(w.SetRow("A2", []any{excelize.Cell{StyleID: b.intro, Value: harmless(s.intro)}},
-		excelize.RowOpts{Height: float64(wrappedLines(s.intro, int(total)))*13.5 + 4}))
+		excelize.RowOpts{Height: float64(wrappedLines(s.intro, int(total*1.1)))*13.5 + 4}))
 	b.do(w.MergeCell(cell(2, 1), cell(2, s.spread)))
 	b.do(w.SetRow("A3", []any{excelize.Cell{StyleID: b.jump, Value: "to the cover"}}))
 	b.do(b.file.SetCellHyperLink(s.name, "A3", location(sheetCover, 1), "Location"))
@@ -365,9 +365,9 @@ func height(columns []column, values []any, b *book) float64 {
 		if !ok || columns[i].style == b.plain {
 			continue
 		}
-		perLine := columns[i].width * 1.02
+		perLine := columns[i].width * 1.16 // narrow letters: more of them fit than the width says
 		if columns[i].style == b.code {
-			perLine = columns[i].width * 0.98
+			perLine = columns[i].width * 1.02
 		}
 		lines = max(lines, wrappedLines(s, int(perLine)))
 	}
