@@ -17,8 +17,8 @@ const (
 // maxPoints is how many durations a chart shows: the newest.
 const maxPoints = 60
 
-// stateChart draws the rows of a table on the summary, cut by state. Each part has its number, a line around it and a
-// place in a fixed order, so that it reads without colours.
+// stateChart draws the rows of a table on the summary, cut by state. Each part has its number and a place in a
+// fixed order, so that it reads without colours.
 func (b *book) stateChart(title string, kind excelize.ChartType, head, first, last, at int, reverse bool) {
 	var series []excelize.ChartSeries
 	names := "B"
@@ -34,7 +34,6 @@ func (b *book) stateChart(title string, kind excelize.ChartType, head, first, la
 			Categories: fmt.Sprintf("%s!$%s$%d:$%s$%d", sheetSummary, names, first, names, last),
 			Values:     fmt.Sprintf("%s!$%s$%d:$%s$%d", sheetSummary, name, first, name, last),
 			Fill:       excelize.Fill{Type: "pattern", Pattern: 1, Color: []string{p.fill}},
-			Line:       excelize.LineOptions{Type: excelize.LineSolid, Width: 0.75, Fill: excelize.Fill{Type: "pattern", Pattern: 1, Color: []string{"546E7A"}}},
 			DataLabel:  excelize.ChartDataLabel{Font: excelize.Font{Bold: true, Size: 10, Color: p.font, Family: fontName}},
 		})
 	}
@@ -72,26 +71,27 @@ func (b *book) timesChart(title string, kinds []string, at string) {
 	}
 	first = max(first, last-maxPoints+1)
 	fills := []string{"37474F", "90CAF9"}
+	axis, err := excelize.ColumnNumberToName(timesColumn(measured[0].what) + len(measured) + 2)
+	b.do(err)
 	var series []excelize.ChartSeries
 	for i, what := range kinds {
 		name, err := excelize.ColumnNumberToName(timesColumn(what))
 		b.do(err)
 		series = append(series, excelize.ChartSeries{
 			Name:       fmt.Sprintf("'%s'!$%s$%d", sheetTimes, name, firstRow),
-			Categories: fmt.Sprintf("'%s'!$B$%d:$B$%d", sheetTimes, first, last),
+			Categories: fmt.Sprintf("'%s'!$%s$%d:$%[2]s$%[4]d", sheetTimes, axis, first, last),
 			Values:     fmt.Sprintf("'%s'!$%s$%d:$%s$%d", sheetTimes, name, first, name, last),
 			Fill:       excelize.Fill{Type: "pattern", Pattern: 1, Color: []string{fills[i]}},
-			Line:       excelize.LineOptions{Type: excelize.LineSolid, Width: 0.75, Fill: excelize.Fill{Type: "pattern", Pattern: 1, Color: []string{"263238"}}},
 		})
 	}
 	gap, overlap := uint(40), 100
 	b.do(b.file.AddChart(sheetSummary, at, &excelize.Chart{
 		Type: excelize.ColStacked, Series: series, GapWidth: &gap, Overlap: &overlap,
 		Format:    excelize.GraphicOptions{AltText: title, Positioning: "oneCell"},
-		Dimension: excelize.ChartDimension{Width: 530, Height: chartHeight - 70},
+		Dimension: excelize.ChartDimension{Width: 530, Height: chartHeight - 90},
 		Title:     chartTitle(title),
 		Legend:    excelize.ChartLegend{Position: "bottom"},
-		XAxis:     excelize.ChartAxis{Font: excelize.Font{Size: 9, Color: "424242", Family: fontName}},
+		XAxis:     excelize.ChartAxis{Alignment: excelize.Alignment{TextRotation: 90}, Font: excelize.Font{Size: 8, Color: "424242", Family: fontName}},
 		YAxis:     excelize.ChartAxis{MajorGridLines: true, Font: excelize.Font{Size: 9, Color: "424242", Family: fontName}},
 	}))
 }

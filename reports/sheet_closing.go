@@ -74,22 +74,22 @@ func (b *book) timelineSheet() {
 	b.table(s, list(rows))
 }
 
-// timesSheet holds what the charts of the summary draw: the time in column B, each kind in a column of its own.
+// timesSheet holds what the charts of the summary draw: each kind in a column of its own, the axis in the last.
 func (b *book) timesSheet() {
 	s := sheetOf{name: sheetTimes, title: "Measured times", frozen: 0, spread: 9,
 		intro:   "Milliseconds. respond: from the finding to the containment in force. alert: from the finding to the receiver's answer. failover: from the loss of the primary to confirmed writes elsewhere. drill: an exercise, with its goal.",
-		columns: []column{{"What", 12, b.label, false}, {"Time (UTC)", 17, b.plain, false}, {"Subject", 36, b.wrapped, false}}}
+		columns: []column{{"What", 12, b.label, false}, {"Time (UTC)", 21, b.when, false}, {"Subject", 36, b.wrapped, false}}}
 	for _, m := range measured {
 		s.columns = append(s.columns, column{m.what, 13, b.number, false})
 	}
-	s.columns = append(s.columns, column{"Goal", 12, b.number, false}, column{"Event (node/sequence)", 26, b.plain, false})
+	s.columns = append(s.columns, column{"Goal", 12, b.number, false}, column{"Event (node/sequence)", 26, b.plain, false}, column{"On the chart", 14, b.plain, false})
 	var rows [][]any
 	for _, t := range timesByChart(b.model.Times) {
 		row := make([]any, len(s.columns))
-		row[0], row[1], row[2], row[len(row)-1] = t.What, t.Time.Format("2006-01-02 15:04"), t.Subject, fmt.Sprintf("%s/%d", t.Node, t.Seq)
+		row[0], row[1], row[2], row[len(row)-2], row[len(row)-1] = t.What, t.Time, t.Subject, fmt.Sprintf("%s/%d", t.Node, t.Seq), t.Time.UTC().Format("01-02 15:04")
 		row[timesColumn(t.What)-1] = t.MS
 		if t.GoalMS > 0 {
-			row[len(row)-2] = t.GoalMS
+			row[len(row)-3] = t.GoalMS
 		}
 		rows = append(rows, row)
 	}

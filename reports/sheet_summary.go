@@ -342,6 +342,9 @@ func speeds(times []Timing) []speed {
 }
 
 func (b *book) timesPart(row int) {
+	if len(b.model.Changes) > 3 {
+		b.do(b.file.InsertPageBreak(sheetSummary, cell(row, 1)))
+	}
 	b.subtitle(row, "How fast")
 	row++
 	list := speeds(b.model.Times)
