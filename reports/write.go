@@ -17,10 +17,24 @@ const (
 	FormatXLSX Format = "xlsx"
 	FormatJSON Format = "json"
 	FormatHTML Format = "html"
+	// FormatOSCAL is a zip archive of an OSCAL component definition and assessment results.
+	FormatOSCAL Format = "oscal"
+	// FormatPDF is the page as a headless browser prints it; it needs one on the machine.
+	FormatPDF Format = "pdf"
 )
 
 // Formats gives the formats that Write knows.
-func Formats() []Format { return []Format{FormatXLSX, FormatJSON, FormatHTML} }
+func Formats() []Format {
+	return []Format{FormatXLSX, FormatJSON, FormatHTML, FormatOSCAL, FormatPDF}
+}
+
+// Extension gives the end of a file's name for a rendering, without the dot.
+func (f Format) Extension() string {
+	if f == FormatOSCAL {
+		return "oscal.zip"
+	}
+	return string(f)
+}
 
 // ContentType gives the media type of a rendering, "" for an unknown format.
 func (f Format) ContentType() string {
@@ -31,6 +45,10 @@ func (f Format) ContentType() string {
 		return "application/json"
 	case FormatHTML:
 		return "text/html; charset=utf-8"
+	case FormatOSCAL:
+		return "application/zip"
+	case FormatPDF:
+		return "application/pdf"
 	}
 	return ""
 }
@@ -62,7 +80,11 @@ func WriteWith(ctx context.Context, m Model, f Format, o Options, w io.Writer) e
 	case FormatJSON:
 		err = writeJSON(m, w)
 	case FormatHTML:
-		err = writeHTML(m, w)
+		err = writeHTML(m, o.Depth, w)
+	case FormatOSCAL:
+		err = writeOSCAL(m, w)
+	case FormatPDF:
+		err = writePDF(ctx, m, o.Depth, w)
 	default:
 		names := make([]string, len(Formats()))
 		for i, known := range Formats() {
