@@ -92,8 +92,12 @@ func (p page) Outside() []string {
 	return ids
 }
 
-// maxAttention is how many rows an executive page lists.
-const maxAttention = 8
+// maxAttention is how many rows each list of an executive page has, and maxPeriods how many periods its chart, so that
+// it stays one printed page.
+const (
+	maxAttention = 6
+	maxPeriods   = 6
+)
 
 // Attention gives the rows that failed, stand under an exception or are stale, the worst first.
 func (p page) Attention() []Row {

@@ -417,8 +417,8 @@ func TestPDF(t *testing.T) {
 		if !errors.Is(err, ErrNoBrowser) || !strings.Contains(err.Error(), "apt-get install") || b.Len() > 0 {
 			t.Errorf("without a browser: %v after %d bytes", err, b.Len())
 		}
-	} else if err != nil || !bytes.HasPrefix(b.Bytes(), []byte("%PDF-")) || !bytes.Contains(b.Bytes(), []byte("/Type /Page")) {
-		t.Errorf("%v, %d bytes", err, b.Len())
+	} else if pages := len(regexp.MustCompile(`/Type /Page\b`).FindAll(b.Bytes(), -1)); err != nil || !bytes.HasPrefix(b.Bytes(), []byte("%PDF-")) || pages != 1 {
+		t.Errorf("%v, %d bytes, %d pages, want an executive page", err, b.Len(), pages)
 	}
 	t.Setenv("CSFPROXY_CHROMIUM", "/nowhere/chromium")
 	if err := Write(t.Context(), m, FormatPDF, &bytes.Buffer{}); !errors.Is(err, ErrNoBrowser) || !strings.Contains(err.Error(), "/nowhere/chromium") {
