@@ -158,12 +158,21 @@ func LoadMapping(name string) (*Mapping, error) {
 		return nil, fmt.Errorf("mapping: %w", err)
 	}
 	defer f.Close()
-	if m, err = ParseMapping(f); err != nil {
+	if m, err = ReadMapping(f); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return m, nil
+}
+
+// ReadMapping is ParseMapping for a file from outside: its version must not be one that the program carries.
+func ReadMapping(r io.Reader) (*Mapping, error) {
+	m, err := ParseMapping(r)
+	if err != nil {
+		return nil, err
 	}
 	for _, b := range builtinMappings() {
 		if b.Version == m.Version {
-			return nil, fmt.Errorf("%s: line 1: version %s is one that the program carries: give a changed mapping a version of its own", name, m.Version)
+			return nil, fmt.Errorf("mapping: line 1: version %s is one that the program carries: give a changed mapping a version of its own", m.Version)
 		}
 	}
 	return m, nil
