@@ -32,8 +32,9 @@ type Result struct {
 	Sandbox Verdict
 	// Duration is that of the run against the listeners.
 	Duration time.Duration
-	// Detail says what was seen, by listener when there are several.
-	Detail string
+	// Detail says what was seen, by listener when there are several; SandboxDetail what was seen in the sandbox.
+	Detail        string
+	SandboxDetail string
 }
 
 // Suite runs self-tests. One run at a time: a second one waits. It is safe for concurrent use.
@@ -101,7 +102,7 @@ func (s *Suite) One(ctx context.Context, id string) (Result, error) {
 	var off Outcome
 	if control.Sandbox && s.Sandbox != nil {
 		off = s.sandbox(ctx, test)
-		r.Sandbox = off.Verdict
+		r.Sandbox, r.SandboxDetail = off.Verdict, off.Detail
 	}
 	if err := ctx.Err(); err != nil {
 		return Result{}, err
