@@ -94,7 +94,9 @@ type seat struct {
 	client   side
 	upstream side
 	wait     bool // the client's requests are at their bound
-	left     bool
+	// left: the loop looks at it no more. When the step that found out has ended, the session goes with these causes.
+	left             bool
+	byClient, byBack error
 }
 
 // side is one socket of a seat.
@@ -357,10 +359,10 @@ func (l *loop) readInbox() (end bool) {
 	l.inbox, l.rung, end = nil, false, l.closed
 	l.mu.Unlock()
 	for _, n := range inbox {
-		if n.stop {
-			l.leave(n.seat, os.ErrDeadlineExceeded, os.ErrDeadlineExceeded)
-		} else {
-			l.sit(n.seat)
+		if !n.stop {
+			l.guarded(n.seat, func() { l.sit(n.seat) })
+		} else if !n.seat.left {
+			l.guarded(n.seat, func() { l.leave(n.seat, os.ErrDeadlineExceeded, os.ErrDeadlineExceeded) })
 		}
 	}
 	return end
@@ -380,15 +382,13 @@ func (l *loop) sit(q *seat) {
 		}
 	}
 	// A TLS connection may have read ahead.
-	l.guarded(q, func() {
-		if q.client.tls != nil {
-			l.decryptClient(q)
-		}
-		if q.upstream.tls != nil && !q.left {
-			l.decryptUpstream(q)
-		}
-		l.settle(q)
-	})
+	if q.client.tls != nil {
+		l.decryptClient(q)
+	}
+	if q.upstream.tls != nil {
+		l.decryptUpstream(q)
+	}
+	l.settle(q)
 }
 
 // serve deals with what epoll says of one socket.
@@ -396,12 +396,15 @@ func (l *loop) serve(p place, events uint32) {
 	l.guarded(p.seat, func() { l.turn(p.seat, p.upstream, events) })
 }
 
-// guarded turns a panic into the end of one session.
+// guarded turns a panic into the end of one session, and lets a session go that the step has ended.
 func (l *loop) guarded(q *seat, step func()) {
 	defer func() {
 		if p := recover(); p != nil {
 			q.s.panicked(p)
 			l.leave(q, &refusal{reason: csf.ReasonPanic, detail: "panic"}, nil)
+		}
+		if q.left {
+			go q.s.leaveLoop(q, q.byClient, q.byBack)
 		}
 	}()
 	step()
@@ -622,7 +625,7 @@ func (l *loop) waitFor(d *side, mask uint32) {
 	}
 }
 
-// leave gives the session to a goroutine that ends it, and says which side was the cause.
+// leave says that the session is to go to a goroutine that ends it, and which side was the cause.
 func (l *loop) leave(q *seat, client, upstream error) {
 	if q.left {
 		return
@@ -638,5 +641,5 @@ func (l *loop) leave(q *seat, client, upstream error) {
 	l.mu.Lock()
 	l.n--
 	l.mu.Unlock()
-	go q.s.leaveLoop(q, client, upstream)
+	q.byClient, q.byBack = client, upstream
 }
