@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An event loop relays bound sessions: one thread that waits for many sockets at once (epoll, level triggered), reads
+// An event loop relays bound sessions: one goroutine that waits for many sockets at once (epoll, level triggered), reads
 // into buffers of its own, scans, and writes straight through. A session on it has no goroutine and no buffer while
 // nothing is on its way.
 //
@@ -49,7 +49,8 @@ type loop struct {
 	mu     sync.Mutex
 	inbox  []notice
 	rung   bool // event has been written for the inbox
-	closed bool
+	closed bool // nobody may come any more
+	ended  bool // event is closed
 
 	// The rest belongs to the loop's thread.
 	seats  []place // by file descriptor
@@ -279,11 +280,20 @@ func (l *loop) tell(n notice) bool {
 		l.n++
 	}
 	l.inbox = append(l.inbox, n)
-	l.ring()
+	l.wake()
 	return true
 }
 
+// ring wakes the loop.
 func (l *loop) ring() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ended {
+		l.wake()
+	}
+}
+
+func (l *loop) wake() {
 	if !l.rung {
 		l.rung = true
 		one := [8]byte{1}
@@ -303,15 +313,22 @@ func (l *loop) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	l.ring()
+	l.wake()
 }
 
-// run is the loop's thread.
+// yieldEvery is how often the loop asks the scheduler for another turn. A goroutine that never does is taken for one that
+// must be preempted: its processor is then taken away at every wait, and the scheduler's monitor stays awake for that.
+const yieldEvery = 4 * time.Millisecond
+
+// run is the loop's goroutine.
 func (l *loop) run() {
-	runtime.LockOSThread() // nobody else's work between a wake-up and the read; the thread ends with the goroutine
 	defer unix.Close(l.epoll)
 	defer unix.Close(l.event)
 	defer l.record.Flush()
+	// A wait without an end costs the kernel no timer; who has records to hand over is woken.
+	alarm := time.AfterFunc(time.Hour, l.ring)
+	defer alarm.Stop()
+	var due, yielded time.Time
 	for {
 		n := l.waitReady()
 		l.now = l.clock()
@@ -327,20 +344,25 @@ func (l *loop) run() {
 				l.serve(p, e.Events)
 			}
 		}
-		if due := l.record.Due(); !due.IsZero() && !l.now.Before(due) {
+		switch next := l.record.Due(); {
+		case next.IsZero() || next.Equal(due) && l.now.Before(due):
+		case l.now.Before(next):
+			due = next
+			alarm.Reset(next.Sub(l.now))
+		default:
 			l.record.Flush()
+		}
+		if l.now.Sub(yielded) >= yieldEvery {
+			runtime.Gosched()
+			yielded = l.now
 		}
 	}
 }
 
-// waitReady waits for sockets, at most until the records are due.
+// waitReady waits for sockets.
 func (l *loop) waitReady() int {
 	for {
-		timeout := -1
-		if due := l.record.Due(); !due.IsZero() {
-			timeout = max(0, int((due.Sub(l.now)+time.Millisecond-1)/time.Millisecond))
-		}
-		n, err := unix.EpollWait(l.epoll, l.ready[:], timeout)
+		n, err := unix.EpollWait(l.epoll, l.ready[:], -1)
 		if err == nil {
 			return n
 		}
@@ -357,6 +379,7 @@ func (l *loop) readInbox() (end bool) {
 	l.mu.Lock()
 	inbox := l.inbox
 	l.inbox, l.rung, end = nil, false, l.closed
+	l.ended = end
 	l.mu.Unlock()
 	for _, n := range inbox {
 		if !n.stop {
