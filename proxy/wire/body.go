@@ -70,6 +70,59 @@ func checkFrontendBody(typ byte, body []byte) string {
 	return ""
 }
 
+// checkBackendBody says what is wrong with a backend message other than an ErrorResponse, "" for nothing. body holds all of
+// it, or at least what the message is judged by; size is the whole body's. Rows and copy data are not looked at.
+func checkBackendBody(m message, body []byte, size int) string {
+	whole := len(body) == size
+	switch m {
+	case mS:
+		if whole {
+			if _, _, v := ParseParameterStatus(body); v != nil {
+				return v.Message
+			}
+		}
+	case mN:
+		if _, v := errorFields(body, whole); v != nil {
+			return "malformed notice"
+		}
+	case mA:
+		if whole {
+			_, rest, ok := cutString(body[4:])
+			if ok {
+				_, rest, ok = cutString(rest)
+			}
+			if !ok || len(rest) != 0 {
+				return "malformed notification"
+			}
+		}
+	case mZ:
+		if _, v := ParseReadyForQuery(body); v != nil {
+			return v.Message
+		}
+	case mC:
+		if bytes.IndexByte(body[:size], 0) != size-1 {
+			return "command tag not terminated"
+		}
+	case mT: // a name's terminator and 18 bytes for each column
+		if n := int(binary.BigEndian.Uint16(body)); 2+19*n > size || n == 0 && size != 2 {
+			return "row description with a count that its length denies"
+		}
+	case mt:
+		if n := int(binary.BigEndian.Uint16(body)); 2+4*n != size {
+			return "parameter description with a count that its length denies"
+		}
+	case mV:
+		if n := binary.BigEndian.Uint32(body); n == 0xffffffff && size != 4 || n != 0xffffffff && uint64(n)+4 != uint64(size) {
+			return "function result with a length that the message denies"
+		}
+	case mG, mH, mW:
+		if n := int(binary.BigEndian.Uint16(body[1:])); 3+2*n != size || body[0] > 1 {
+			return "copy response with a count that its length denies"
+		}
+	}
+	return ""
+}
+
 func checkParse(body []byte) string {
 	_, rest, ok := cutString(body)
 	if !ok {

@@ -151,9 +151,9 @@ const (
 type copyMode uint8
 
 const (
-	copyNone copyMode = iota
-	copyIn            // CopyInResponse seen, neither CopyDone nor CopyFail has passed
-	copyBoth
+	copyNone = copyMode(fsReady)
+	copyIn   = copyMode(fsCopyIn) // CopyInResponse seen, neither CopyDone nor CopyFail has passed
+	copyBoth = copyMode(fsCopyBoth)
 )
 
 // progress is what one request has brought so far.

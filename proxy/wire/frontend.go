@@ -8,54 +8,16 @@ import (
 	"github.com/csfproxy/csfproxy/csf"
 )
 
-// The frontend automaton, after the first ReadyForQuery (protocol chapter 55.2; SocketBackend in postgres.c,
-// CopyGetData in copyfromparse.c, ProcessRepliesIfAny in walsender.c).
-//
-//	message            ready             copyIn            copyBoth
-//	Q P F              inspect           refuse            refuse
-//	B D E C            request           refuse            refuse
-//	S Sync             request           swallow           refuse
-//	H Flush            pass              pass              refuse
-//	d CopyData         pass              pass              pass
-//	c CopyDone         mark → ready      mark → ready      mark → ready
-//	f CopyFail         mark → ready      mark → ready      refuse
-//	X Terminate        end               end               end
-//	p                  refuse            refuse            refuse
-//	any other type     unknown           unknown           unknown
-//
-//	inspect   the whole frame is checked and shown to the caller, who allows or refuses it
-//	request   checked and queued for the backend's answer
-//	pass      goes through; CopyData outside COPY means nothing to PostgreSQL and streams unqueued
-//	swallow   goes through and gets no answer: COPY IN ignores it
-//	mark      ends COPY IN; before its CopyInResponse is seen, it waits in the queue as a marker
-//	refuse    FATAL 08P01, message not allowed in this state
-//	unknown   FATAL 08P01, message type that no client sends
-//	end       nothing after it passes
-//
-// The state is copyIn from CopyInResponse until CopyDone, CopyFail or an ErrorResponse, and copyBoth from
-// CopyBothResponse until CopyDone or the command's end; all else is ready. A Query inside COPY IN makes PostgreSQL
-// send ERROR and then FATAL "protocol synchronization was lost"; here it ends the session at once.
-var frontendTable = [3][256]frontendAction{
-	copyNone: {'Q': fInspect, 'P': fInspect, 'F': fInspect, 'B': fRequest, 'D': fRequest, 'E': fRequest, 'C': fRequest,
-		'S': fRequest, 'H': fPass, 'd': fPass, 'c': fMark, 'f': fMark, 'X': fEnd, 'p': fRefuse},
-	copyIn: {'Q': fRefuse, 'P': fRefuse, 'F': fRefuse, 'B': fRefuse, 'D': fRefuse, 'E': fRefuse, 'C': fRefuse,
-		'S': fSwallow, 'H': fPass, 'd': fPass, 'c': fMark, 'f': fMark, 'X': fEnd, 'p': fRefuse},
-	copyBoth: {'Q': fRefuse, 'P': fRefuse, 'F': fRefuse, 'B': fRefuse, 'D': fRefuse, 'E': fRefuse, 'C': fRefuse,
-		'S': fRefuse, 'H': fRefuse, 'd': fPass, 'c': fMark, 'f': fRefuse, 'X': fEnd, 'p': fRefuse},
+// A Query inside COPY IN makes PostgreSQL send ERROR and then FATAL "protocol synchronization was lost"; here it ends
+// the session at once.
+
+// at is the state of the frontend automaton.
+func (c *Conversation) at() frontState {
+	if c.state == stSkipping {
+		return fsSkipping
+	}
+	return frontState(c.copy)
 }
-
-type frontendAction uint8
-
-const (
-	fUnknown frontendAction = iota
-	fInspect
-	fRequest
-	fPass
-	fSwallow
-	fMark
-	fRefuse
-	fEnd
-)
 
 // ScanFrontend looks at bytes of the client. b starts where the last Step left off; now is the caller's monotonic
 // clock in nanoseconds, read once per batch.
@@ -122,7 +84,7 @@ func (c *Conversation) ScanFrontend(b []byte, now int64) Step {
 // pass now.
 func (c *Conversation) frontendFrame(b []byte) (step Step, forward int) {
 	typ := b[0]
-	action := frontendTable[c.copy][typ]
+	action := frontendActions[c.at()][typ]
 	switch action {
 	case fUnknown:
 		return c.violate(&step, frontViolation(csf.ReasonFrameType, typ, 0,

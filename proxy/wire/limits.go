@@ -24,6 +24,9 @@ const (
 	// size is checked whole, of a longer ErrorResponse the first fields, of which severity and SQLSTATE come first.
 	inspectBackend = 8192
 
+	// countsBackend is how much of a body that starts with counts or lengths is looked at.
+	countsBackend = 4
+
 	// bindPrefix holds the two names of a Bind that is too large to be checked in one piece. A name longer than
 	// MaxSmallMessage cannot be named again by Describe, Execute or Close.
 	bindPrefix = headerSize + 2*(MaxSmallMessage+1)

@@ -151,6 +151,15 @@ func ParseErrorResponse(body []byte) (ErrorFields, *Violation) {
 
 // parseError with whole false takes a prefix of a body, in which a field may be cut short.
 func parseError(body []byte, whole bool) (ErrorFields, *Violation) {
+	e, v := errorFields(body, whole)
+	if v == nil && len(e.SQLSTATE) != 5 {
+		v = backendViolation('E', "error response without SQLSTATE")
+	}
+	return e, v
+}
+
+// errorFields reads the list of an ErrorResponse or NoticeResponse.
+func errorFields(body []byte, whole bool) (ErrorFields, *Violation) {
 	var e ErrorFields
 	var local []byte
 	for {
@@ -195,9 +204,6 @@ func parseError(body []byte, whole bool) (ErrorFields, *Violation) {
 	}
 	if e.Severity == nil {
 		e.Severity = local
-	}
-	if len(e.SQLSTATE) != 5 {
-		return e, backendViolation('E', "error response without SQLSTATE")
 	}
 	return e, nil
 }

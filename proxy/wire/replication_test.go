@@ -26,7 +26,7 @@ func TestWalsender(t *testing.T) {
 				t.Fatal(err)
 			}
 			if r.server(buf[:n]); r.ended != StopNone {
-				t.Fatalf("ended by %v in %s: %+v", r.ended, stateNames[r.c.state], r.why)
+				t.Fatalf("ended by %v in %s: %+v", r.ended, stateTerm(r.c.state), r.why)
 			}
 		}
 	}

@@ -23,6 +23,8 @@ const (
 	StartupCancel
 	// StartupMessage is a StartupMessage of major version 3; its body goes to ParseStartup.
 	StartupMessage
+	// StartupTLS is a TLS ClientHello. ParseStartupHeader never gives it: whoever reads the first byte knows it.
+	StartupTLS
 )
 
 // Request codes and versions in the place of the protocol version (protocol chapter 55.7).
