@@ -238,6 +238,7 @@ const loginBytes = 64 << 10
 func (s *Session) login(up *messages) error {
 	total := 0
 	s.reported = make(map[string]string, 2)
+	replies := wire.NewLoginReplies(true)
 	for {
 		typ, body, err := up.Receive(loginBytes)
 		if err != nil {
@@ -245,6 +246,9 @@ func (s *Session) login(up *messages) error {
 		}
 		if total += 5 + len(body); total > loginBytes {
 			return refuse(csf.ReasonFrameTooLarge, "the upstream's start-up is larger than %d bytes", loginBytes).upstream()
+		}
+		if bad := replies.Next(typ, body); bad != nil {
+			return s.wireRefusal(bad).upstream()
 		}
 		switch typ {
 		case 'S':
@@ -258,9 +262,6 @@ func (s *Session) login(up *messages) error {
 			}
 			s.params = append(binary.BigEndian.AppendUint32(append(s.params, typ), uint32(len(body)+4)), body...)
 		case 'K':
-			if s.upstreamKey != nil {
-				return refuse(csf.ReasonFrameState, "a second BackendKeyData").upstream()
-			}
 			pid, key, bad := wire.ParseBackendKeyData(body, wire.Version30)
 			if bad != nil {
 				return s.wireRefusal(bad).upstream()
@@ -276,8 +277,6 @@ func (s *Session) login(up *messages) error {
 			}
 			s.status = status
 			return nil
-		default:
-			return refuse(csf.ReasonFrameState, "message type %q before ReadyForQuery", typ).upstream()
 		}
 	}
 }

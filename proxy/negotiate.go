@@ -17,24 +17,22 @@ import (
 
 // negotiate reads first packets until one starts a session or asks for a cancel: SSLRequest, GSSENCRequest,
 // CancelRequest, StartupMessage (protocol chapter 55.2.10, 55.7) or a TLS ClientHello (55.2.11).
-//
-//	state       first byte 0x16   SSLRequest      GSSENCRequest  CancelRequest  StartupMessage
-//	plain       direct TLS        S or N          N              → cancel       → startup (refused when TLS is required)
-//	plain, N    close             refused 0A000   N, once        → cancel       → startup
-//	plain, G    close             S or N          refused 0A000  → cancel       → startup
-//	inside TLS  close             refused 0A000   refused 0A000  → cancel       → startup
+// What may follow what is wire's frontend automaton (docs/protocol.md).
 //
 // Exactly the bytes of each packet are read, so that nothing sent before a handshake can be taken for
 // something sent inside it. Bytes that already wait when the answer to an encryption request is due end
 // the connection.
 func (s *Session) negotiate(lc *listenerConfig) (wire.StartupHeader, error) {
-	var askedTLS, askedGSS bool
+	opening, asked := wire.NewOpening(), false
 	for {
 		var head [8]byte
 		if err := s.readOpening(head[:4]); err != nil {
-			return wire.StartupHeader{}, s.check(err, askedTLS || askedGSS)
+			return wire.StartupHeader{}, s.check(err, asked)
 		}
-		if s.tlsState == nil && head[0] == tlsHandshakeRecord && !askedTLS {
+		if head[0] == tlsHandshakeRecord {
+			if bad := opening.Next(wire.StartupTLS); bad != nil {
+				return wire.StartupHeader{}, s.wireRefusal(bad)
+			}
 			if err := s.startTLS(lc, head[:4], true); err != nil {
 				return wire.StartupHeader{}, err
 			}
@@ -56,22 +54,24 @@ func (s *Session) negotiate(lc *listenerConfig) (wire.StartupHeader, error) {
 			r.old = bad.Reason == csf.ReasonStartupVersion && open.Version>>16 < 3
 			return wire.StartupHeader{}, r
 		}
-		switch {
-		case open.Kind == wire.StartupSSL && !askedTLS && s.tlsState == nil:
-			askedTLS = true
-			if err := s.answerSSL(lc); err != nil {
-				return wire.StartupHeader{}, err
+		if bad := opening.Next(open.Kind); bad != nil {
+			return wire.StartupHeader{}, s.wireRefusal(bad)
+		}
+		var err error
+		switch open.Kind {
+		case wire.StartupSSL:
+			if err = s.answerSSL(lc); s.tlsState != nil {
+				opening.Encrypted()
 			}
-		case open.Kind == wire.StartupGSSENC && !askedGSS && s.tlsState == nil:
-			askedGSS = true
-			if err := s.answer('N'); err != nil {
-				return wire.StartupHeader{}, err
-			}
-		case open.Kind == wire.StartupSSL || open.Kind == wire.StartupGSSENC:
-			return wire.StartupHeader{}, refuse(csf.ReasonRequestRepeated, "")
+		case wire.StartupGSSENC:
+			err = s.answer('N')
 		default:
 			return open, nil
 		}
+		if err != nil {
+			return wire.StartupHeader{}, err
+		}
+		asked = true
 	}
 }
 

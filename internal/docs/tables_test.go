@@ -32,6 +32,8 @@ func TestTables(t *testing.T) {
 		{"docs/rules.md", "classes", classes},
 		{"docs/rules.md", "kinds and flags", kindsAndFlags},
 		{"docs/api.md", "routes", routes},
+		{"docs/protocol.md", "frontend automaton", frontendAutomaton},
+		{"docs/protocol.md", "backend automaton", backendAutomaton},
 	} {
 		t.Run(tc.file+" "+tc.name, func(t *testing.T) {
 			file := filepath.Join(root, tc.file)

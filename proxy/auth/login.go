@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/proxy/wire"
 )
 
 // Credential is what Login proves itself with: a password, or the keys of Result, or, as the zero value,
@@ -52,7 +53,7 @@ type LoginOptions struct {
 // upstream must prove that it knows the verifier wherever the method can show it. The error is always an *Error; the reasons
 // ReasonAuthFloor and ReasonAuthServer mean that the upstream is not what it should be.
 func Login(upstream Conn, opts LoginOptions) (Result, error) {
-	u := &upstreamSide{conn: upstream, asked: opts.Asked}
+	u := &upstreamSide{conn: upstream, asked: opts.Asked, replies: wire.NewLoginReplies(false)}
 	code, data, err := u.next()
 	if err != nil {
 		return Result{}, err

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/proxy/wire"
 )
 
 // RelayOptions are the parameters of Relay.
@@ -28,7 +29,7 @@ type RelayOptions struct {
 //
 // What the proxy cannot check without the password, the proof and the signature, the two ends check of each other.
 func Relay(client, upstream Conn, opts RelayOptions) (Result, error) {
-	u := &upstreamSide{conn: upstream, asked: opts.Asked}
+	u := &upstreamSide{conn: upstream, asked: opts.Asked, replies: wire.NewLoginReplies(false)}
 	code, data, err := u.next()
 	if err != nil {
 		return Result{}, err

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/proxy/wire"
 )
 
 // Result is a successful authentication.
@@ -120,7 +121,7 @@ func receiveP(client Conn, maxBody int, what string) ([]byte, error) {
 	if err == nil && len(body) > maxBody {
 		err = errors.New("the message is longer than its bound")
 	}
-	if gone, _ := lost(err); !gone && typ != 'p' {
+	if gone, _ := lost(err); !gone && !wire.AnswersLogin(typ) {
 		text := fmt.Sprintf("expected %s response, got message type %d", what, typ)
 		return nil, protocol(text, text)
 	}

@@ -31,8 +31,7 @@ type upstreamSide struct {
 	asked      Asked
 	negotiated *Negotiation
 	extra      int
-	// begun is set with the first Authentication message: no negotiation may follow it.
-	begun bool
+	replies    wire.LoginReplies
 }
 
 // next gives the next Authentication message: its code and data, valid until the next call. Notices are
@@ -44,12 +43,14 @@ func (u *upstreamSide) next() (code uint32, data []byte, err error) {
 		if err != nil {
 			return 0, nil, upstreamError(err)
 		}
+		if violation := u.replies.Next(typ, body); violation != nil {
+			return 0, nil, badServer(violation.Message)
+		}
 		switch typ {
 		case 'R':
 			if len(body) < 4 || len(body) > maxAuthentication {
 				return 0, nil, badServer(fmt.Sprintf("an Authentication message of %d bytes", len(body)))
 			}
-			u.begun = true
 			return binary.BigEndian.Uint32(body), body[4:], nil
 		case 'E':
 			return 0, nil, u.refused(body)
@@ -58,16 +59,11 @@ func (u *upstreamSide) next() (code uint32, data []byte, err error) {
 				return 0, nil, badServer(violation.Error())
 			}
 		case 'v':
-			if u.begun || u.negotiated != nil {
-				return 0, nil, badServer("NegotiateProtocolVersion out of order")
-			}
 			n, err := parseNegotiation(body, u.asked)
 			if err != nil {
 				return 0, nil, badServer(err.Error())
 			}
 			u.negotiated = n
-		default:
-			return 0, nil, badServer(fmt.Sprintf("message type %s before AuthenticationOk", quoteByte(typ)))
 		}
 	}
 	return 0, nil, badServer("too many messages before AuthenticationOk")

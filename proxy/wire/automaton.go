@@ -13,10 +13,11 @@ type Automaton struct {
 	Rules                     []Rule
 }
 
-// FrontendAutomaton gives the table of the client's messages.
+// FrontendAutomaton gives the table of the client's messages, its states in the order of a connection.
 func FrontendAutomaton() Automaton {
-	a := Automaton{States: frontStates[:], Messages: frontMessages[:], Actions: frontActions[:]}
-	for s := range frontStateCount {
+	a := Automaton{Messages: frontMessages[:], Actions: frontActions[:]}
+	for _, s := range []frontState{fsPlain, fsPlainNoSSL, fsPlainNoGSS, fsPlainNoBoth, fsEncrypted, fsLogin, fsReady, fsSkipping, fsCopyIn, fsCopyBoth, fsEnded} {
+		a.States = append(a.States, frontStates[s])
 		for m := range frontMessageCount {
 			cell := frontendTable[s][m]
 			a.Rules = append(a.Rules, Rule{frontStates[s].Name, frontMessages[m].Name, frontActions[cell.action].Name, frontStates[cell.next].Name})
@@ -25,11 +26,13 @@ func FrontendAutomaton() Automaton {
 	return a
 }
 
-// BackendAutomaton gives the table of the upstream's messages. "next" stands for the state of the next request in line, or
-// idle; "skip" for the first request from the next Sync on, or skipping.
+// BackendAutomaton gives the table of the upstream's messages, the states of the login first. "next" stands for the state
+// of the next request in line, or idle; "skip" for the first request from the next Sync on, or skipping.
 func BackendAutomaton() Automaton {
-	a := Automaton{States: backendStates[:], Messages: backendMessages[:], Actions: backendActions[:]}
-	for s := range stateCount {
+	a := Automaton{Messages: backendMessages[:], Actions: backendActions[:]}
+	for i := range stateCount {
+		s := (i + stStartup) % stateCount
+		a.States = append(a.States, backendStates[s])
 		for m := range messageCount {
 			t := backendTable[s][m]
 			next := stateTerm(t.to)
