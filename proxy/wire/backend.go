@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"strconv"
 
@@ -139,7 +140,7 @@ func (c *Conversation) backendFrame(b []byte, now int64) (step Step, forward int
 		return refuse(csf.ReasonFrameState, "message answers no outstanding request")
 	}
 	if c.requests.n > 0 {
-		if stop, message := c.answerFirst(m, size); message != "" {
+		if stop, message := c.answerFirst(m, size, err); message != "" {
 			return refuse(csf.ReasonFrameState, message)
 		} else if stop {
 			return Step{Stop: StopReplace}, 0
@@ -169,13 +170,17 @@ func (c *Conversation) pass(b []byte, size int) int {
 }
 
 // answerFirst handles the first request's substituted answer: whether to stop for it, or what is wrong.
-func (c *Conversation) answerFirst(m message, size int) (stop bool, wrong string) {
+func (c *Conversation) answerFirst(m message, size int, err ErrorFields) (stop bool, wrong string) {
 	first := c.requests.at(0)
 	a := first.answer
 	if a == nil || a.done {
 		return false, ""
 	}
 	switch {
+	case a.copyFail != "":
+		if m != mE || size > inspectBackend || !bytes.Contains(err.Message, []byte(a.copyFail)) {
+			return false, ""
+		}
 	case first.insert && m == mZ:
 		c.replace = a
 		return true, ""

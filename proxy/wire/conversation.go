@@ -304,9 +304,11 @@ func (c *Conversation) Substitute(dst []byte) []byte {
 	tooLarge := v.Reason == csf.ReasonStatementTooLarge
 	switch v.Type {
 	case 'f':
+		a.copyFail = "csfproxy: " + v.Message
+		c.answerCopy(a)
 		c.endCopy()
 		dst, mark := begin(dst, 'f')
-		return finish(appendString(dst, "csfproxy: "+v.Message), mark)
+		return finish(appendString(dst, a.copyFail), mark)
 	case 'S', 'H':
 		if c.copy == copyIn {
 			return dst // COPY IN ignores them
@@ -336,6 +338,21 @@ func (c *Conversation) Substitute(dst []byte) []byte {
 		dst = AppendSync(dst)
 	}
 	return dst
+}
+
+// answerCopy gives the COPY that a CopyFail ends its answer: that of the request which copies, or may turn out to.
+func (c *Conversation) answerCopy(a *answer) {
+	last := 0
+	if c.copy == copyNone {
+		for last = c.requests.n - 1; last >= 0 && c.requests.at(last).kind == 'c'; last-- {
+		}
+	}
+	if last < 0 || c.requests.n == 0 {
+		return
+	}
+	if e := c.requests.at(last); e.answer == nil {
+		e.answer = a
+	}
 }
 
 // AppendReplacement answers StopReplace: it appends the ErrorResponse for the client.

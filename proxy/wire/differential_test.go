@@ -68,8 +68,8 @@ func login(t *testing.T, parameters ...Parameter) *net.UnixConn {
 }
 
 // direct sends everything, ends its side and reads what PostgreSQL answers until it closes.
-func direct(t *testing.T, sends [][]byte) string {
-	conn := login(t)
+func direct(t *testing.T, sends [][]byte, parameters ...Parameter) string {
+	conn := login(t, parameters...)
 	go func() {
 		for _, s := range sends {
 			if _, err := conn.Write(s); err != nil {
@@ -84,9 +84,9 @@ func direct(t *testing.T, sends [][]byte) string {
 
 // through does the same by way of a Conversation.
 // In lockstep the client waits for the answer to each Query and Sync, or for CopyInResponse.
-func through(t *testing.T, sends [][]byte, lockstep bool, refuse func(Frame) *Denial) (string, *relay) {
-	conn := login(t)
-	r := newRelay(t, Limits{}, Options{})
+func through(t *testing.T, sends [][]byte, lockstep bool, refuse func(Frame) *Denial, parameters ...Parameter) (string, *relay) {
+	conn := login(t, parameters...)
+	r := newRelay(t, Limits{}, Options{Replication: len(parameters) > 0})
 	r.refuse = refuse
 	var mu sync.Mutex
 	answered := sync.NewCond(&mu)
@@ -110,6 +110,11 @@ func through(t *testing.T, sends [][]byte, lockstep bool, refuse func(Frame) *De
 			}
 			mu.Unlock()
 		}
+		mu.Lock()
+		if r.ended == StopViolation && r.why.Side == Frontend && r.why.Reaction == Fatal && r.c.copy == copyNone {
+			conn.Write(mFlush) // before its FATAL, PostgreSQL answers what came before
+		}
+		mu.Unlock()
 		conn.CloseWrite()
 	})
 	in := bufio.NewReader(conn)

@@ -19,6 +19,8 @@ type entry struct {
 type answer struct {
 	Denial
 	done bool
+	// copyFail is the text of the CopyFail that went to the backend, for an answer to nothing but the error which quotes it.
+	copyFail string
 }
 
 // queue is a ring of entries that grows by doubling up to its limit and shrinks to nothing when a burst is over.
