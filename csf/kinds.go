@@ -27,12 +27,13 @@ var kindTable = []KindInfo{
 	{Kind: AuthFailed, Doc: "A client did not prove who it is.", Fields: []string{"method", "claimed_user", "detail", "side"}},
 	{Kind: AuthDowngrade, Doc: "An upstream asked for less than the authentication floor, or did not prove itself; the client revealed nothing.", Fields: []string{"method", "floor", "detail", "side"}},
 
-	{Kind: SessionBound, Doc: "An authenticated session was bound to one registered identity and may send statements.", Fields: []string{"tls", "tls_version", "upstream_tls", "method", "below_floor", "database", "user", "risk", "application_name", "backend_pid", "protocol", "listener", "owner", "approved_by", "term", "login_ms", "third_party"}},
+	{Kind: SessionBound, Doc: "An authenticated session was bound to one registered identity and may send statements.", Fields: []string{"tls", "tls_version", "upstream_tls", "method", "below_floor", "database", "user", "risk", "application_name", "backend_pid", "protocol", "upstream_protocol", "listener", "owner", "approved_by", "term", "login_ms", "third_party"}},
 	{Kind: SessionClosed, Doc: "A session ended by its client or its upstream.", Fields: []string{"duration_ms", "bytes_in", "bytes_out", "statements", "errors", "user", "database"}},
 	{Kind: SessionTerminated, Doc: "The ingress ended a session.", Fields: []string{"duration_ms", "bytes_in", "bytes_out", "statements", "errors", "by", "containment", "user", "database"}},
 
 	{Kind: ProtocolViolation, Doc: "A side broke the protocol; nothing of the message was forwarded.", Fields: []string{"side", "type", "detail", "session_survived", "user"}},
 	{Kind: UpstreamFailed, Doc: "An upstream could not be reached or was lost.", Fields: []string{"detail", "side"}},
+	{Kind: UpstreamSuspected, Doc: "A member broke the protocol or failed to prove itself, and is marked for it until an operator lets it rejoin; at most one a minute and member.", Fields: []string{"detail", "violations"}, Operational: true},
 
 	{Kind: QueryObserved, Doc: "A block of statement records: fingerprints, counts and outcomes, no literals.", Fields: []string{"statements", "errors", "rows", "bytes", "from", "to", "kinds", "fingerprints", "sessions", "lost", "begun"}},
 	{Kind: QueryFlagged, Doc: "A statement met a rule and was let through.", Fields: []string{"rule", "class", "fingerprint", "redacted", "severity", "database"}},

@@ -67,7 +67,7 @@ func (s *Session) authenticate(ctx context.Context, lc *listenerConfig) error {
 			return err
 		}
 		res, err := auth.Relay(s.clientConn(), up, auth.RelayOptions{
-			Methods: methods, ClientEncrypted: s.tlsState != nil, UpstreamEncrypted: s.up.TLS != nil, Asked: asked,
+			Methods: methods, ClientEncrypted: s.tlsState != nil, UpstreamEncrypted: s.up.TLS != nil, Asked: up.asked,
 		})
 		if err != nil {
 			return s.authRefusal(err)
@@ -76,7 +76,7 @@ func (s *Session) authenticate(ctx context.Context, lc *listenerConfig) error {
 		if err := s.take(); err != nil {
 			return err
 		}
-		return s.login(up)
+		return s.login(up, res.Negotiated)
 	}
 	keys, err := s.serveClient(ctx, methods)
 	if err != nil {
@@ -100,15 +100,16 @@ func (s *Session) authenticate(ctx context.Context, lc *listenerConfig) error {
 	if s.srv.off(ControlFloor) {
 		floor = auth.AllMethods
 	}
-	if _, err := auth.Login(up, auth.LoginOptions{
-		User: s.startup.User, Credential: cred, Methods: floor, Encrypted: s.up.TLS != nil, Asked: asked, Rand: rand.Reader,
-	}); err != nil {
+	proved, err := auth.Login(up, auth.LoginOptions{
+		User: s.startup.User, Credential: cred, Methods: floor, Encrypted: s.up.TLS != nil, Asked: up.asked, Rand: rand.Reader,
+	})
+	if err != nil {
 		if s.ident.Auth.Verifier.Value == "query" {
 			s.srv.opt.Verifiers.Forget(s.ident.Cluster, s.startup.User)
 		}
 		return s.authRefusal(err)
 	}
-	return s.login(up)
+	return s.login(up, proved.Negotiated)
 }
 
 // authorize refuses what the identity may not do. Where the ingress itself checks the password this comes after
@@ -166,6 +167,9 @@ func (s *Session) authRefusal(err error) *refusal {
 	if ae.Side != "" {
 		r.facts["side"] = ae.Side
 	}
+	if ae.Reason == csf.ReasonAuthServer || ae.Reason == csf.ReasonUpstreamLost && ae.Err == nil { // it is there, and says what it must not
+		s.suspect(ae.Detail)
+	}
 	if ae.Method != "" {
 		r.facts["method"] = ae.Method
 	}
@@ -196,9 +200,6 @@ func (s *Session) nearVerifier(ctx context.Context) auth.Verifier {
 	return v.AsMock()
 }
 
-// asked is what the upstream's StartupMessage asks for: protocol 3.0 without options, whatever the client's leg speaks.
-var asked = auth.Asked{}
-
 // dial opens the upstream leg and sends the StartupMessage: user and database as the register matched them
 // and the parameters that the listener permits, in the client's order.
 func (s *Session) dial(ctx context.Context) (*messages, error) {
@@ -220,31 +221,41 @@ func (s *Session) dial(ctx context.Context) (*messages, error) {
 		e.Facts["leg"] = "upstream"
 		s.srv.records.Record(e)
 	}
-	packet, err := wire.AppendStartupMessage(nil, wire.Version30, s.upstreamParameters())
+	asked := auth.Asked{Minor: s.cluster.Minor()}
+	packet, err := wire.AppendStartupMessage(nil, wire.Version30|uint32(asked.Minor), s.upstreamParameters())
 	if err != nil {
 		return nil, &refusal{reason: csf.ReasonStartupMalformed, err: err}
 	}
 	if _, err := conn.Write(packet); err != nil {
 		return nil, &refusal{reason: csf.ReasonUpstreamDown, err: err}
 	}
-	return &messages{conn: conn, side: wire.Backend}, nil
+	return &messages{conn: conn, side: wire.Backend, asked: asked}, nil
 }
 
 // loginBytes bounds what an upstream may say between AuthenticationOk and ReadyForQuery.
 const loginBytes = 64 << 10
 
 // login reads the rest of the upstream's start-up (protocol chapter 55.2.1) and keeps it for the client:
-// ParameterStatus as sent, BackendKeyData for cancels, the first ReadyForQuery.
-func (s *Session) login(up *messages) error {
+// ParameterStatus as sent, BackendKeyData for cancels, the first ReadyForQuery. negotiated is nil where the upstream
+// speaks the version that it was asked for.
+func (s *Session) login(up *messages, negotiated *auth.Negotiation) error {
+	s.upstreamMinor = up.asked.Minor
+	if negotiated != nil {
+		s.upstreamMinor = negotiated.Minor
+	}
 	total := 0
 	s.reported = make(map[string]string, 2)
 	replies := wire.NewLoginReplies(true)
 	for {
 		typ, body, err := up.Receive(loginBytes)
+		if bad, ok := errors.AsType[*wire.Violation](err); ok {
+			return s.wireRefusal(bad).upstream()
+		}
 		if err != nil {
 			return &refusal{reason: csf.ReasonUpstreamDown, err: err}
 		}
 		if total += 5 + len(body); total > loginBytes {
+			s.suspect("a start-up without end")
 			return refuse(csf.ReasonFrameTooLarge, "the upstream's start-up is larger than %d bytes", loginBytes).upstream()
 		}
 		if bad := replies.Next(typ, body); bad != nil {
@@ -262,7 +273,7 @@ func (s *Session) login(up *messages) error {
 			}
 			s.params = append(binary.BigEndian.AppendUint32(append(s.params, typ), uint32(len(body)+4)), body...)
 		case 'K':
-			pid, key, bad := wire.ParseBackendKeyData(body, wire.Version30)
+			pid, key, bad := wire.ParseBackendKeyData(body, wire.Version30|uint32(s.upstreamMinor))
 			if bad != nil {
 				return s.wireRefusal(bad).upstream()
 			}
@@ -315,7 +326,9 @@ type messages struct {
 		Write([]byte) (int, error)
 	}
 	side wire.Side // whose messages are received
-	buf  []byte
+	// asked is what the StartupMessage to an upstream asked for.
+	asked auth.Asked
+	buf   []byte
 }
 
 // Receive reads one message and not a byte more. The body is valid until the next call.

@@ -24,7 +24,7 @@ func (s *Session) bind(ctx context.Context) error {
 	for k, v := range map[string]any{
 		"tls": s.tlsState != nil, "upstream_tls": s.up.TLS != nil, "method": s.method.String(), "below_floor": s.method.BelowFloor(),
 		"user": printable(s.startup.User), "database": printable(s.startup.Database), "risk": s.ident.Risk,
-		"application_name": s.application(), "backend_pid": s.upstreamPID, "protocol": s.protocol(),
+		"application_name": s.application(), "backend_pid": s.upstreamPID, "protocol": version(s.minor), "upstream_protocol": version(s.upstreamMinor),
 		"owner": s.ident.Owner, "approved_by": s.ident.ApprovedBy, "term": s.up.Term, "login_ms": s.bound.Sub(s.accepted).Milliseconds(),
 	} {
 		e.Facts[k] = v
@@ -72,8 +72,9 @@ func (s *Session) bind(ctx context.Context) error {
 	return nil
 }
 
-func (s *Session) protocol() string {
-	if s.minor >= 2 {
+// version names a minor version of protocol 3.
+func version(minor uint16) string {
+	if minor >= 2 {
 		return "3.2"
 	}
 	return "3.0"

@@ -221,6 +221,9 @@ func (s *Session) wireRefusal(err error) *refusal {
 	if !ok {
 		return &refusal{reason: csf.ReasonStartupMalformed, err: err}
 	}
+	if v.Side == wire.Backend {
+		s.suspect(v.Message)
+	}
 	return &refusal{reason: v.Reason, sqlstate: v.SQLSTATE(), message: v.Message, silent: v.Reaction == wire.Silent, detail: v.Message,
-		facts: csf.Facts{"side": v.Side.String(), "key": printable(v.Key)}}
+		facts: csf.Facts{"side": v.Side.String(), "key": printable(v.Key), "type": messageType(v.Type)}}
 }

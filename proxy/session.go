@@ -55,10 +55,12 @@ type Session struct {
 	up          *upstream.Conn
 	pid         uint32 // of the key that this node issued
 	upstreamPID uint32
-	upstreamKey []byte
-	params      []byte            // ParameterStatus messages of the login, as the upstream sent them
-	reported    map[string]string // of them, what the inspector must know
-	status      byte              // transaction status of the login's ReadyForQuery
+	// upstreamMinor is the protocol's minor version in force with the upstream.
+	upstreamMinor uint16
+	upstreamKey   []byte
+	params        []byte            // ParameterStatus messages of the login, as the upstream sent them
+	reported      map[string]string // of them, what the inspector must know
+	status        byte              // transaction status of the login's ReadyForQuery
 
 	bound  time.Time
 	conv   *wire.Conversation

@@ -142,6 +142,16 @@ func (s *Session) recordViolation(v wire.Violation, survived bool) {
 	e.Facts["side"], e.Facts["type"], e.Facts["detail"], e.Facts["session_survived"] = v.Side.String(), messageType(v.Type), printable(v.Message), survived
 	e.Facts["user"] = printable(s.startup.User)
 	s.srv.records.Record(e)
+	if v.Side == wire.Backend {
+		s.suspect(v.Message)
+	}
+}
+
+// suspect marks the session's member for what it did.
+func (s *Session) suspect(what string) {
+	if s.cluster != nil && s.up != nil {
+		s.cluster.Suspect(s.up.Member, printable(what))
+	}
 }
 
 // messageType shows a type byte: itself when it is a letter, its number otherwise.

@@ -102,7 +102,7 @@ func (i *impostor) serve(c net.Conn) {
 		i.act(c)
 		return
 	}
-	if _, err := io.ReadFull(c, make([]byte, binary.BigEndian.Uint32(head)-8)); err != nil || binary.BigEndian.Uint32(head[4:]) != wire.Version30 {
+	if _, err := io.ReadFull(c, make([]byte, binary.BigEndian.Uint32(head)-8)); err != nil || binary.BigEndian.Uint32(head[4:])>>16 != 3 {
 		return
 	}
 	if i.after == "Startup" {
@@ -268,6 +268,12 @@ func TestHostileUpstreams(t *testing.T) {
 					}
 				}
 				in.waitFor(w.kind, w.reason)
+				marks := map[csf.Reason]bool{csf.ReasonAuthServer: true, csf.ReasonUpstreamLost: v.ID == "UP-19", csf.ReasonFrameLength: true, csf.ReasonFrameState: true, csf.ReasonFrameBody: true}[w.reason]
+				if s := in.cluster.State().Members[0].Suspicion; (s.Violations > 0) != marks {
+					t.Errorf("the member is marked: %+v", s)
+				} else if marks {
+					in.waitFor(csf.UpstreamSuspected, "")
+				}
 				if n := i.conns.Load(); n != 1 {
 					t.Errorf("%d connections to the upstream: something was tried again", n)
 				}

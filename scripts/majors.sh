@@ -47,4 +47,4 @@ for major in "$@"; do
 	[ -x "$cache/$major/bin/postgres" ] && "$cache/$major/bin/postgres" --version >&2 || echo "majors: no PostgreSQL $major" >&2
 done
 [ -z "${FETCH_ONLY:-}" ] || exit 0
-CSFPROXY_MAJORS=$cache exec "${GO:-go}" test -count 1 -v -timeout 10m -run TestMajors ./internal/majors
+CSFPROXY_MAJORS=$cache exec "${GO:-go}" test -count 1 -v -timeout 10m -run TestMajors ./internal/app

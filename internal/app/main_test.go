@@ -115,7 +115,7 @@ func runTests(m *testing.M) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	world.db = db
-	if err := seed(ctx); err != nil {
+	if err := seed(ctx, db); err != nil {
 		return 1, fmt.Errorf("roles: %w", err)
 	}
 	if code = m.Run(); code == 0 {
@@ -126,8 +126,8 @@ func runTests(m *testing.M) (code int, err error) {
 }
 
 // seed makes the roles and the databases of the tests.
-func seed(ctx context.Context) error {
-	c, err := pgx.Connect(ctx, world.db.URL("postgres", ""))
+func seed(ctx context.Context, db *privatepg.Server) error {
+	c, err := pgx.Connect(ctx, db.URL("postgres", ""))
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,8 @@ type setup struct {
 	Identities []string // made by row
 	Audit      string   // the value of audit
 	Store      string   // the store's URL; "private" is one under the data directory
+	Member     string   // address of the cluster's member, the tests' server
+	Protocol   string   // asked of the member, 3.2
 	API        string
 	StoreURL   string // of the event store as the test reads it, "" for a private one
 }
@@ -49,7 +51,8 @@ listeners:
     startup: {parameters: [statement_timeout, geqo]}
 clusters:
   - name: main
-    members: [{address: "{{.Database}}"}]
+    members: [{address: "{{.Member}}"}]
+    protocol: "{{.Protocol}}"
     tls: {mode: verify-full, ca: {{.CA}}}
     failover: {manager: none}
     query_user: {user: ingress_auth, password: "file:{{.Secret}}", database: postgres}
@@ -109,6 +112,8 @@ func (s *setup) write(t *testing.T) string {
 	set(&s.Proxy, `{mode: "off"}`)
 	set(&s.Audit, "{statements: all, when_unavailable: refuse}")
 	set(&s.API, "off")
+	set(&s.Member, world.db.Addr())
+	set(&s.Protocol, "3.2")
 	switch s.Store {
 	case "":
 		s.StoreURL = world.db.TCPURL("events", "", "") + "?sslmode=disable"
@@ -127,8 +132,8 @@ func (s *setup) write(t *testing.T) string {
 	var b bytes.Buffer
 	err := template.Must(template.New("").Parse(configuration)).Execute(&b, struct {
 		setup
-		CA, ClientCA, Database, Secret string
-	}{*s, world.servers.file, world.clients.file, world.db.Addr(), secret})
+		CA, ClientCA, Secret string
+	}{*s, world.servers.file, world.clients.file, secret})
 	if err != nil {
 		t.Fatal(err)
 	}

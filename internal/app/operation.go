@@ -131,8 +131,14 @@ func (u upstreams) Upstreams(context.Context) ([]api.Upstream, error) {
 				m.Role = string(recovery.RoleUnknown)
 			}
 			for _, r := range s.Routing.Members {
-				if r.Address == o.Member && r.Bad != "" {
+				if r.Address != o.Member {
+					continue
+				}
+				if r.Bad != "" {
 					m.Error = strings.TrimPrefix(m.Error+"; "+r.Bad, "; ")
+				}
+				if s := r.Suspicion; s.Violations > 0 {
+					m.Error = strings.TrimPrefix(fmt.Sprintf("%s; suspected, %d times, last at %s: %s", m.Error, s.Violations, s.At.UTC().Format(time.RFC3339), s.Last), "; ")
 				}
 			}
 			for _, sb := range s.Topology.Standbys {

@@ -123,6 +123,7 @@ func clusterKeys() []Key {
 		{Path: "clusters[].query_user.user", Doc: "Its name."},
 		{Path: "clusters[].query_user.password", Doc: "Its password."},
 		{Path: "clusters[].query_user.database", Doc: "Database to connect to.", Default: "postgres"},
+		{Path: "clusters[].protocol", Doc: "Protocol version that members are asked for, whatever the client speaks. PostgreSQL 18 speaks 3.2, whose cancel keys cannot be guessed; older servers negotiate down to 3.0. `3.0` is for a member that does not negotiate, such as another proxy.", Default: "3.2", Enum: []string{"3.0", "3.2"}},
 		{Path: "clusters[].connect_timeout", Doc: "For one connection to a member, TLS included.", Default: "5s", Min: 1, ZeroDefault: true},
 	}
 }

@@ -183,7 +183,10 @@ func (i *Instruments) Event(e csf.Event) {
 			i.histograms[sessionSeconds].Record(context.Background(), ms/1000)
 		}
 	case csf.ProtocolViolation:
-		i.add(violations, "side", fact("side"), "reason", string(e.Reason))
+		i.add(violations, "side", fact("side"), "type", fact("type"), "reason", string(e.Reason), "source", e.Source, "identity", e.Identity)
+		if fact("side") == "backend" && e.Upstream != "" {
+			i.add(upstreamViolations, "cluster", e.Cluster, "member", e.Upstream, "reason", string(e.Reason))
+		}
 	case csf.UpstreamFailed, csf.TLSUpstreamVerifyFailed:
 		i.add(upstreamFailures, "cluster", e.Cluster, "reason", string(e.Reason))
 	case csf.FailoverSwitched:

@@ -30,7 +30,8 @@ func Metrics() []Metric {
 		{sessionsEnded, Counter, []string{"reason"}, "Sessions that ended."},
 		{sessionSeconds, Histogram, nil, "Duration of sessions in seconds."},
 		{authentications, Counter, []string{"method", "result"}, "Authentications of clients; result is succeeded, failed or downgrade_refused."},
-		{violations, Counter, []string{"side", "reason"}, "Messages that broke the protocol; none was forwarded."},
+		{violations, Counter, []string{"side", "type", "reason", "source", "identity"}, "Messages that broke the protocol; none was forwarded. source is the registered PROXY source, identity the register's name for the user."},
+		{upstreamViolations, Counter, []string{"cluster", "member", "reason"}, "Of them, those of upstream members, which are marked for it."},
 		{statements, Counter, []string{"kind", "outcome"}, "Statements by kind and outcome."},
 		{bytesRelayed, Counter, []string{"direction"}, "Bytes relayed; in is from clients, out is to clients."},
 		{upstreamDials, Counter, []string{"cluster", "result"}, "Connections to upstreams; result is ok or failed."},
@@ -64,6 +65,7 @@ const (
 	sessionSeconds      = "csfproxy_session_duration_seconds"
 	authentications     = "csfproxy_authentications_total"
 	violations          = "csfproxy_protocol_violations_total"
+	upstreamViolations  = "csfproxy_upstream_protocol_violations_total"
 	statements          = "csfproxy_statements_total"
 	bytesRelayed        = "csfproxy_relayed_bytes_total"
 	upstreamDials       = "csfproxy_upstream_dials_total"

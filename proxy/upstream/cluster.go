@@ -53,6 +53,7 @@ type Cluster struct {
 	primary   string     // routed member, "" while fenced
 	paused    bool
 	bad       map[string]string // member → why it must not be routed to
+	suspects  map[string]Suspicion
 	identity  map[string]string // member → last TLS identity or fault that was recorded
 	subs      map[int]func(old, new Route)
 	nextSub   int
@@ -64,6 +65,7 @@ type settings struct {
 	members []string
 	tls     *tlsSettings // nil: plaintext by configuration
 	connect time.Duration
+	minor   uint16
 }
 
 // New loads the cluster's configuration, reading its certificate files. With manager "none" and one member, that
@@ -79,6 +81,7 @@ func New(cfg config.Cluster, opts Options) (*Cluster, error) {
 		clock:    opts.Clock,
 		wait:     opts.Wait,
 		bad:      map[string]string{},
+		suspects: map[string]Suspicion{},
 		identity: map[string]string{},
 		subs:     map[int]func(old, new Route){},
 		changed:  make(chan struct{}),
@@ -123,6 +126,9 @@ func (c *Cluster) Reload(cfg config.Cluster) error {
 // Name is the cluster's name in the configuration.
 func (c *Cluster) Name() string { return c.name }
 
+// Minor is the minor version of protocol 3 that members are asked for: 0 or 2.
+func (c *Cluster) Minor() uint16 { return c.settings.Load().minor }
+
 // Members gives the configured addresses in the order of the file.
 func (c *Cluster) Members() []string {
 	return append([]string(nil), c.settings.Load().members...)
@@ -133,7 +139,10 @@ func load(cfg config.Cluster) (*settings, error) {
 	if len(cfg.Members) == 0 {
 		return nil, fmt.Errorf("cluster %s has no members", cfg.Name)
 	}
-	s := &settings{connect: cfg.Connect.D()}
+	s := &settings{connect: cfg.Connect.D(), minor: 2}
+	if cfg.Protocol == "3.0" {
+		s.minor = 0
+	}
 	if s.connect <= 0 {
 		s.connect = defaultConnect
 	}

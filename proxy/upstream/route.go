@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/csfproxy/csfproxy/csf"
 )
@@ -23,6 +24,45 @@ type MemberState struct {
 	Primary bool
 	// Bad is why the member must not be routed to, "" when it may.
 	Bad string
+	// Suspicion is what the member did that no PostgreSQL does; the zero value when nothing. It does not change routing.
+	Suspicion Suspicion
+}
+
+// Suspicion marks a member that broke the protocol or failed to prove itself. It stands until ClearBad or a restart.
+type Suspicion struct {
+	// Violations counts them.
+	Violations uint64
+	// Last is what the latest one was, and At when.
+	Last string
+	At   time.Time
+
+	recorded time.Time
+}
+
+// suspectEvery bounds the events of one member's suspicions.
+const suspectEvery = time.Minute
+
+// Suspect marks a member for what a session saw of it. The session has ended; others go on and new ones are still given
+// to the member, because one server's fault must not be an outage before somebody has looked: the mark is for whoever looks,
+// and for rules over csf.UpstreamSuspected. An address that is none of the members is ignored.
+func (c *Cluster) Suspect(addr, what string) {
+	if !slices.Contains(c.settings.Load().members, addr) {
+		return
+	}
+	now := c.clock()
+	c.mu.Lock()
+	s := c.suspects[addr]
+	s.Violations++
+	s.Last, s.At = what, now
+	due := s.recorded.IsZero() || now.Sub(s.recorded) >= suspectEvery
+	if due {
+		s.recorded = now
+	}
+	c.suspects[addr] = s
+	c.mu.Unlock()
+	if due {
+		c.record(csf.Event{Kind: csf.UpstreamSuspected, Upstream: addr, Facts: csf.Facts{"detail": what, "violations": s.Violations}})
+	}
 }
 
 // State is a snapshot of the cluster's routing.
@@ -136,7 +176,7 @@ func (c *Cluster) MarkBad(addr, reason string) error {
 	return err
 }
 
-// ClearBad lets a member be routed to again: the operator has rejoined it.
+// ClearBad lets a member be routed to again, and clears its suspicion: the operator has rejoined it.
 func (c *Cluster) ClearBad(addr string) error {
 	was := ""
 	err := c.change(func() error {
@@ -145,6 +185,7 @@ func (c *Cluster) ClearBad(addr string) error {
 		}
 		was = c.bad[addr]
 		delete(c.bad, addr)
+		delete(c.suspects, addr)
 		return nil
 	})
 	if err == nil && was != "" {
@@ -176,7 +217,7 @@ func (c *Cluster) State() State {
 	defer c.mu.Unlock()
 	s := State{Cluster: c.name, Term: c.term, Primary: c.primary, Paused: c.paused}
 	for _, m := range c.settings.Load().members {
-		s.Members = append(s.Members, MemberState{Address: m, Primary: m == c.primary, Bad: c.bad[m]})
+		s.Members = append(s.Members, MemberState{Address: m, Primary: m == c.primary, Bad: c.bad[m], Suspicion: c.suspects[m]})
 	}
 	return s
 }
