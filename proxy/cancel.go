@@ -18,7 +18,7 @@ import (
 const (
 	cancelKeyBytesOld = 4
 	cancelKeyBytes    = 32
-	// cancelsAtOnce bounds CancelRequests in flight to upstreams; more are refused, logins go on.
+	// cancelsAtOnce bounds CancelRequests in flight to upstreams; more wait for up to cancelTimeout, logins go on.
 	cancelsAtOnce = 64
 	cancelTimeout = 10 * time.Second
 )
@@ -99,14 +99,14 @@ func (s *Session) cancel(ctx context.Context, head wire.StartupHeader) error {
 	if !ok {
 		return refuse(csf.ReasonCancelUnknown, "")
 	}
+	ctx, stop := context.WithTimeout(ctx, cancelTimeout)
+	defer stop()
 	select {
 	case s.srv.cancels.slot <- struct{}{}:
 		defer func() { <-s.srv.cancels.slot }()
-	default:
+	case <-ctx.Done():
 		return refuse(csf.ReasonCancelRate, "")
 	}
-	ctx, stop := context.WithTimeout(ctx, cancelTimeout)
-	defer stop()
 	// The key is still the session's when the request goes out, and the session cannot end before it
 	// arrived: a backend process id that PostgreSQL gave to somebody else is never cancelled.
 	select {

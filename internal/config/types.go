@@ -125,8 +125,8 @@ type Cluster struct {
 	TLS      UpstreamTLS `yaml:"tls"`
 	Failover Failover    `yaml:"failover"`
 	Query    QueryUser   `yaml:"query_user"`      // reads verifiers (auth.verifier: query)
-	Connect  Duration    `yaml:"connect_timeout"` // default 5s
 	Protocol string      `yaml:"protocol"`        // 3.0 or 3.2; default 3.2
+	Connect  Duration    `yaml:"connect_timeout"` // default 5s
 }
 
 // Member is one server.

@@ -48,7 +48,7 @@ func (s *Server) create(ctx context.Context) error {
 
 func (s *Server) initdb(ctx context.Context, dir string) error {
 	args := []string{"-D", dir, "-U", s.opts.Superuser, "--auth=trust", // pg_hba.conf is ours before the first start
-		"--encoding=UTF8", "--locale=C", "--data-checksums", "--no-instructions"}
+		"--encoding=UTF8", "--locale=C", "--data-checksums"}
 	if s.opts.Unsafe {
 		args = append(args, "--no-sync")
 	}
