@@ -54,15 +54,15 @@ func hostile(r *rand.Rand) [][]byte {
 	return one[r.IntN(len(one))]
 }
 
-// ending gives a last message after which PostgreSQL does not go on, or nothing.
-func ending(r *rand.Rand) []byte {
+// ending gives a last message after which PostgreSQL does not go on, or nothing; each comes up in every two dozen seeds.
+func ending(seed uint64) []byte {
 	all := [][]byte{nil, nil, nil,
 		msg('z', "x"), msg(0, "x"), msg(0xff), msg('p', "password"), msg('R', 0, 0), msg('T', 0),
 		header('Q', 3), header('Q', 0), header('P', 0x80000000), header('S', 10001), header('d', 0xffffffff), header('E', 0x3fffffff),
 		header('Q', 100), cat(header('B', 100), []byte("abc")), {'Q', 0, 0}, AppendTerminate(nil), AppendSSLRequest(nil),
 		must(AppendStartupMessage(nil, Version30, []Parameter{{"user", "postgres"}})), []byte("GET / HTTP/1.1\r\n\r\n"),
 	}
-	return all[r.IntN(len(all))]
+	return all[seed%uint64(len(all))]
 }
 
 // TestDifferentialAcceptance sends generated sequences, hostile ones too, to PostgreSQL directly and as the tables let them
@@ -99,7 +99,7 @@ func TestDifferentialAcceptance(t *testing.T) {
 			sends = append(sends, hostile(r)...)
 		}
 		sends = append(sends, mSync)
-		if last := ending(r); last != nil {
+		if last := ending(seed); last != nil {
 			sends = append(sends, last)
 		}
 		var parameters []Parameter
