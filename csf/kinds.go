@@ -34,7 +34,7 @@ var kindTable = []KindInfo{
 	{Kind: ProtocolViolation, Doc: "A side broke the protocol; nothing of the message was forwarded.", Fields: []string{"side", "type", "detail", "session_survived", "user"}},
 	{Kind: UpstreamFailed, Doc: "An upstream could not be reached or was lost.", Fields: []string{"detail", "side"}},
 
-	{Kind: QueryObserved, Doc: "A block of statement records: fingerprints, counts and outcomes, no literals.", Fields: []string{"statements", "errors", "rows", "bytes", "from", "to", "kinds", "fingerprints", "sessions", "lost"}},
+	{Kind: QueryObserved, Doc: "A block of statement records: fingerprints, counts and outcomes, no literals.", Fields: []string{"statements", "errors", "rows", "bytes", "from", "to", "kinds", "fingerprints", "sessions", "lost", "begun"}},
 	{Kind: QueryFlagged, Doc: "A statement met a rule and was let through.", Fields: []string{"rule", "class", "fingerprint", "redacted", "severity", "database"}},
 	{Kind: QueryBlocked, Doc: "A statement was refused before it reached the upstream.", Fields: []string{"rule", "class", "fingerprint", "redacted", "severity", "database"}},
 	{Kind: BackupObserved, Doc: "A backup or a replication stream ran through the ingress.", Fields: []string{"kind", "database", "bytes", "duration_ms", "completed"}},

@@ -93,3 +93,20 @@ func BenchmarkIngest(b *testing.B) {
 		b.Fatal(err)
 	}
 }
+
+func BenchmarkWriter(b *testing.B) {
+	r, err := NewStatementRecorder(RecorderOptions{Append: func(csf.Event) (uint64, error) { return 1, nil }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.Close()
+	w := r.Writer(nil)
+	defer w.Close()
+	rec := record(1, 1)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		rec.Session[1] = byte(i % 64)
+		rec.Start, rec.Statement, rec.Duration, rec.Bytes = int64(i)*7, uint64(i%50)*0x9e3779b97f4a7c15, uint32(i*7919%4096), uint64(i%3000)
+		w.Record(&rec)
+	}
+}

@@ -12,7 +12,8 @@
 // so that a hash over them proves the event; their format is described in payload.go.
 //
 // Goroutines: a Spool has one that writes and, in the mode Batch, one that calls fsync;
-// Close waits for both. A StatementRecorder has one; Close waits for it. Ingester.Run
+// Close waits for both. A StatementRecorder has one that makes
+// blocks and one that tells who waits for the disk; Close waits for both. Ingester.Run
 // is the caller's goroutine.
 //
 // What somebody can do who can change these things: with the spool's directory, forge or

@@ -1,7 +1,7 @@
 package store
 
 import (
-	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,35 +15,51 @@ import (
 	"github.com/csfproxy/csfproxy/csf"
 )
 
-// topFingerprints is how many statements a block's event names.
-const topFingerprints = 16
-
 // StatementRecorder gathers statement records into blocks and appends each block as one query.observed event. A block
 // is closed at 1,024 records or when its first record is Age old.
+//
+// There are three ways in. Record is for any goroutine and takes a lock for each record. A StatementWriter belongs to one
+// goroutine and takes it for each block. Durable returns when its records outlive a power cut.
 type StatementRecorder struct {
 	opts    RecorderOptions
-	zstd    *zstd.Encoder // the goroutine's
+	zstd    *zstd.Encoder // the goroutine's, as is sums
+	sums    blockSums
 	started chan struct{} // one element: a block has its first record
-	work    chan struct{} // one element: there is a full block
+	work    chan struct{} // one element: there is a full block, or records that wait to be durable
 	stop    chan struct{}
 	done    sync.WaitGroup
 
 	mu     sync.Mutex
-	cur    []byte // block head and records; nil before the first record
-	full   [][]byte
+	cur    []byte // of Record: block head and records; nil before the first record
+	full   []fullBlock
+	shared int // how many of full are of Record
 	free   [][]byte
-	taken  *sync.Cond // full became shorter
+	taken  *sync.Cond // a block came back
 	closed bool
+	urgent []durableGroup // the last one takes more
+
+	synced chan durableGroup // appended, fsync has not covered them
 
 	statsMu sync.Mutex
 	stats   RecorderStats
 }
 
+// fullBlock is a block that waits for the goroutine, and whose it is: nil for Record.
+type fullBlock struct {
+	data   []byte
+	writer *StatementWriter
+}
+
 // RecorderOptions says where the blocks go.
 type RecorderOptions struct {
 	// Append takes the events: Spool.Append. While it says ErrFull records are dropped and counted, and the first
-	// block after it says how many are missing (fact "lost").
+	// block after it says how many are missing (fact "lost"), unless Hold is set.
 	Append func(csf.Event) (uint64, error)
+	// Synced waits until the event of a number outlives a power cut: Spool.WaitSynced. Only Durable needs it.
+	Synced func(ctx context.Context, seq uint64) error
+	// Hold keeps a block that Append refuses with ErrFull and offers it again every 20 ms until it is taken. The blocks
+	// behind it wait, so that Record and the writers come to wait too: nothing is lost, and statements stand still.
+	Hold bool
 	// KindName names StatementRecord.Kind in the fact "kinds"; nil writes the number.
 	KindName func(uint8) string
 	// Age closes a block that is not full; 0 means 50 ms.
@@ -72,21 +88,29 @@ func NewStatementRecorder(opts RecorderOptions) (*StatementRecorder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("statement recorder: %w", err)
 	}
-	r := &StatementRecorder{opts: opts, zstd: enc, started: make(chan struct{}, 1), work: make(chan struct{}, 1), stop: make(chan struct{})}
+	r := &StatementRecorder{opts: opts, zstd: enc, sums: newBlockSums(), started: make(chan struct{}, 1), work: make(chan struct{}, 1),
+		stop: make(chan struct{}), synced: make(chan durableGroup, durableGroups)}
 	r.taken = sync.NewCond(&r.mu)
 	r.done.Go(r.loop)
+	r.done.Go(r.confirm)
 	return r, nil
 }
 
-// waitingBlocks is how many full blocks may wait for the goroutine; then Record waits.
+// waitingBlocks is how many full blocks of Record may wait for the goroutine; then Record waits.
 const waitingBlocks = 8
+
+// freeBlocks is how many blocks of memory are kept for the next records, 2 MiB.
+const freeBlocks = 32
+
+// holdRetry is how often a block that the spool has no room for is offered again.
+const holdRetry = 20 * time.Millisecond
 
 // Record adds a record. It allocates nothing once buffers are in use, and waits only when blocks cannot be compressed
 // as fast as they fill. After Close the record is counted as lost.
 func (r *StatementRecorder) Record(rec *StatementRecord) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.full) >= waitingBlocks && !r.closed {
+	for r.shared >= waitingBlocks && !r.closed {
 		r.taken.Wait()
 	}
 	if r.closed {
@@ -101,7 +125,8 @@ func (r *StatementRecorder) Record(rec *StatementRecord) {
 	r.cur = r.cur[:n+statementSize]
 	rec.put(r.cur[n:])
 	if len(r.cur) == blockHead+maxBlockRecords*statementSize {
-		r.full = append(r.full, r.cur)
+		r.full = append(r.full, fullBlock{r.cur, nil})
+		r.shared++
 		r.cur = nil
 		wake(r.work)
 	}
@@ -125,6 +150,7 @@ func (r *StatementRecorder) buffer() []byte {
 
 // loop compresses and appends blocks, and closes those that grow old.
 func (r *StatementRecorder) loop() {
+	defer close(r.synced)
 	old := time.NewTimer(time.Hour)
 	defer old.Stop()
 	var lost uint64
@@ -143,109 +169,99 @@ func (r *StatementRecorder) loop() {
 	}
 }
 
-// flushAll appends the full blocks and, if so asked, the one that is being filled, in the order of their records. lost
-// is how many records before them could not be appended; the new number comes back.
+// flushAll appends what waits to be durable, the full blocks and, if so asked, the one that is being filled, in the
+// order of their records. lost is how many records before them could not be appended; the new number comes back.
 func (r *StatementRecorder) flushAll(open bool, lost uint64) uint64 {
 	for {
 		r.mu.Lock()
-		var b []byte
+		group := r.takeUrgent()
+		var b fullBlock
 		switch {
+		case group.waiters != nil:
 		case len(r.full) > 0:
 			b = r.full[0]
 			r.full = slices.Delete(r.full, 0, 1)
+			if b.writer == nil {
+				r.shared--
+				r.taken.Broadcast()
+			}
 		case open:
-			b, r.cur = r.cur, nil
+			b.data, r.cur = r.cur, nil
 			open = false
 		}
-		r.taken.Broadcast()
 		r.mu.Unlock()
-		if b == nil {
+		switch {
+		case group.waiters != nil:
+			lost = r.flushDurable(group, lost)
+		case b.data != nil:
+			_, lost, _ = r.flush(b.data, lost)
+			r.giveBack(b)
+		default:
 			return lost
 		}
-		lost = r.flush(b, lost)
-		r.mu.Lock()
-		if len(r.free) < waitingBlocks {
-			r.free = append(r.free, b[:blockHead])
-		}
-		r.mu.Unlock()
 	}
 }
 
-// flush appends one block.
-func (r *StatementRecorder) flush(b []byte, lost uint64) uint64 {
+// giveBack makes a block's memory free for the next one and tells its writer.
+func (r *StatementRecorder) giveBack(b fullBlock) {
+	var ready func()
+	r.mu.Lock()
+	if len(r.free) < freeBlocks {
+		r.free = append(r.free, b.data[:blockHead])
+	}
+	if w := b.writer; w != nil {
+		w.lent--
+		if w.waiting && w.lent <= writerResumes {
+			w.waiting, ready = false, w.ready
+		}
+		r.taken.Broadcast()
+	}
+	r.mu.Unlock()
+	if ready != nil {
+		ready()
+	}
+}
+
+// flush appends one block; seq is its event's number.
+func (r *StatementRecorder) flush(b []byte, lost uint64) (seq, nowLost uint64, err error) {
 	e := r.event(b)
 	n := uint64((len(b) - blockHead) / statementSize)
 	if lost > 0 {
 		e.Facts["lost"] = lost
 	}
-	if _, err := r.opts.Append(e); err != nil {
+	seq, err = r.opts.Append(e)
+	for r.opts.Hold && errors.Is(err, ErrFull) && r.pause() {
+		seq, err = r.opts.Append(e)
+	}
+	if err != nil {
 		r.count(func(s *RecorderStats) { s.Lost += n; s.Err = err })
-		return lost + n
+		return 0, lost + n, err
 	}
 	r.count(func(s *RecorderStats) { s.Records += n; s.Blocks++; s.Err = nil })
-	return 0
+	return seq, 0, nil
+}
+
+// pause waits for the next try; false when the recorder closes.
+func (r *StatementRecorder) pause() bool {
+	t := time.NewTimer(holdRetry)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-r.stop:
+		return false
+	}
 }
 
 // event makes the event of a block: the records compressed, and what they add up to.
 func (r *StatementRecorder) event(b []byte) csf.Event {
-	records := b[blockHead:]
-	n := len(records) / statementSize
+	n := (len(b) - blockHead) / statementSize
 	copy(b, blockMagic)
 	b[len(blockMagic)] = blockVersion
 	binary.LittleEndian.PutUint16(b[4:], statementSize)
 	binary.LittleEndian.PutUint32(b[6:], uint32(n))
-
-	var rec StatementRecord
-	var errs, rows, bytes uint64
-	var from, to int64
-	kinds := map[uint8]int{}
-	prints := map[uint64]int{}
-	sessions := map[[16]byte]struct{}{}
-	for i := range n {
-		rec.get(records[i*statementSize:])
-		end := rec.Start + int64(rec.Duration)
-		if i == 0 || rec.Start < from {
-			from = rec.Start
-		}
-		if i == 0 || end > to {
-			to = end
-		}
-		kinds[rec.Kind]++
-		prints[rec.Statement]++
-		sessions[rec.Session] = struct{}{}
-		rows += rec.Rows
-		bytes += rec.Bytes
-		if rec.Outcome != OutcomeOK {
-			errs++
-		}
-	}
-	byKind := map[string]int{}
-	for k, c := range kinds {
-		byKind[r.opts.KindName(k)] += c
-	}
-	return csf.Event{Kind: csf.QueryObserved, Time: time.UnixMicro(to).UTC(), Block: r.zstd.EncodeAll(b, nil), Facts: csf.Facts{
-		"statements": n, "errors": errs, "rows": rows, "bytes": bytes, "sessions": len(sessions), "kinds": byKind,
-		"from": time.UnixMicro(from).UTC().Format(time.RFC3339Nano), "to": time.UnixMicro(to).UTC().Format(time.RFC3339Nano),
-		"fingerprints": top(prints),
-	}}
-}
-
-// top gives the most frequent statements by fingerprint, in hexadecimal.
-func top(prints map[uint64]int) map[string]int {
-	type count struct {
-		print uint64
-		n     int
-	}
-	list := make([]count, 0, len(prints))
-	for p, n := range prints {
-		list = append(list, count{p, n})
-	}
-	slices.SortFunc(list, func(a, b count) int { return cmp.Or(b.n-a.n, cmp.Compare(a.print, b.print)) })
-	out := map[string]int{}
-	for _, c := range list[:min(len(list), topFingerprints)] {
-		out[fmt.Sprintf("%016x", c.print)] = c.n
-	}
-	return out
+	facts, last := r.sums.facts(b[blockHead:], r.opts.KindName)
+	return csf.Event{Kind: csf.QueryObserved, Time: last, Block: r.zstd.EncodeAll(b, make([]byte, 0, len(b)/2)), Facts: facts}
 }
 
 func (r *StatementRecorder) count(change func(*RecorderStats)) {

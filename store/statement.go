@@ -27,13 +27,15 @@ type StatementRecord struct {
 // Outcome says how a statement ended.
 type Outcome uint8
 
-// The outcomes. An unknown one has an upstream that was lost before it answered.
+// The outcomes. An unknown one has an upstream that was lost before it answered. Begun is no end: the record was made
+// before the statement was forwarded, and another one with the same session and start says how it ended.
 const (
 	OutcomeOK Outcome = iota
 	OutcomeError
 	OutcomeRefused
 	OutcomeCancelled
 	OutcomeUnknown
+	OutcomeBegun
 )
 
 // A block is zstd over blockMagic, a version, the record size as u16, the count as u32, and the records of fixed size:

@@ -180,7 +180,7 @@ func (a *App) openSpool(context.Context) error {
 	}
 	a.onStop("spool", func(context.Context) error { return spool.Close() })
 	a.records = &records{spool: spool, log: a.log, stream: api.NewFanout(), counters: newStatementCounters(a.telemetry.Instruments)}
-	a.records.statements, err = store.NewStatementRecorder(store.RecorderOptions{Append: a.records.append, KindName: statementKind})
+	a.records.statements, err = store.NewStatementRecorder(store.RecorderOptions{Append: a.records.append, Synced: spool.WaitSynced, KindName: statementKind})
 	if err != nil {
 		return err
 	}

@@ -209,6 +209,10 @@ func (r *sandboxRecords) RecordDurable(_ context.Context, e csf.Event) error {
 }
 
 // RecordStatement leaves it: self-tests' statements are in no population.
+func (r *sandboxRecords) NewStatementWriter() proxy.StatementWriter {
+	return proxy.EachStatement(r.RecordStatement)
+}
+
 func (r *sandboxRecords) RecordStatement(proxy.StatementRecord) {}
 
 // Available says that events can be taken.

@@ -49,6 +49,10 @@ func (n *node) Record(e csf.Event) {
 
 func (n *node) RecordDurable(_ context.Context, e csf.Event) error { n.Record(e); return nil }
 
+func (n *node) NewStatementWriter() proxy.StatementWriter {
+	return proxy.EachStatement(n.RecordStatement)
+}
+
 func (n *node) RecordStatement(proxy.StatementRecord) {}
 
 func (n *node) Available() bool { return true }
