@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -53,6 +54,7 @@ type App struct {
 	contain   *respond.Containments
 	ingress   *proxy.Server
 	keeper    *storeKeeper
+	translog  *transparency
 	fixture   *selftest.Fixture
 	suite     *selftest.Suite
 	tokens    *api.Tokens
@@ -91,7 +93,7 @@ func Start(ctx context.Context, cfg *config.Config, opt Options) (*App, error) {
 		name string
 		do   func(context.Context) error
 	}{
-		{"data directory", a.openDataDir}, {"telemetry", a.openTelemetry}, {"spool", a.openSpool}, {"clusters", a.openClusters},
+		{"data directory", a.openDataDir}, {"telemetry", a.openTelemetry}, {"spool", a.openSpool}, {"transparency log", a.openLog}, {"clusters", a.openClusters},
 		{"detection", a.openDetection}, {"self-tests", a.openFixture}, {"ingress", a.openIngress}, {"event store", a.openStore},
 		{"API", a.openAPI}, {"self-test suite", a.openSuite},
 	} {
@@ -104,6 +106,7 @@ func Start(ctx context.Context, cfg *config.Config, opt Options) (*App, error) {
 	a.serve(run, "ingress", a.ingress.Serve)
 	a.serve(run, "recovery", a.recovery.Serve)
 	a.serve(run, "counts", a.count)
+	a.serve(run, "transparency log", a.keepLog)
 	a.serve(run, "registers", a.repeatRegisters)
 	a.serve(run, "configuration on disk", a.watchFile)
 	a.serve(run, "lost sessions", a.closeLost)
@@ -365,6 +368,8 @@ func (a *App) reload() error {
 	switch {
 	case cfg.Node != old.Node:
 		return errors.New("node: a new name or data_dir needs a restart")
+	case !reflect.DeepEqual(cfg.Log, old.Log):
+		return errors.New("log: new keys or witnesses need a restart")
 	case len(cfg.Clusters) != len(old.Clusters):
 		return errors.New("clusters: a new or removed cluster needs a restart")
 	}
