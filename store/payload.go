@@ -57,6 +57,7 @@ var headerFacts = map[string]bool{
 	"drill": true, "runbook": true, "run": true, "step": true, "trigger": true, "dry_run": true, "format": true, "mapping_version": true,
 	"sha256": true, "revision": true, "go": true, "modules_sha256": true, "modified": true, "sink": true, "state": true, "gap_node": true,
 	"root": true, "key_id": true, "from": true, "to": true, "expires": true, "change": true, "tls_mode": true,
+	"what": true, "action": true, "role": true,
 }
 
 type header struct {
