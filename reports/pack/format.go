@@ -97,6 +97,8 @@ type Range struct {
 type Keys struct {
 	Log       []string `json:"log"`       // verifier keys of the log, newest first
 	Witnesses []string `json:"witnesses"` // verifier keys of the witnesses
+	// Handovers are notes by which one key of the log named the next (store/translog).
+	Handovers []string `json:"handovers,omitempty"`
 }
 
 // Previous ties the pack to the one before it.
