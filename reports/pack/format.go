@@ -44,7 +44,7 @@ const (
 	maxLeafBytes  = 1<<20 + 1024 // an event's payload is at most 1 MiB (package store)
 	maxBodyBytes  = 256 << 20    // all disclosed bodies together
 	maxBodies     = 500_000
-	maxRatio      = 2000 // compressed to expanded, beyond it is a bomb: zstd and deflate stay below for real events
+	maxRatio      = 300 // expanded to compressed; beyond it is a bomb: the text of real packs stays below 50
 	maxProofBytes = 256 << 10
 )
 
