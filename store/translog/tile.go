@@ -130,7 +130,7 @@ func (e *Edge) push(level int, n int64, h *tlog.Hash) {
 	full := e.tiles[level]
 	e.tiles[level] = nil
 	e.grown[tlog.Tile{H: TileHeight, L: level, N: n / TileWidth, W: TileWidth}] = full
-	root := subRoot(full)
+	root := TileRoot(full)
 	e.push(level+1, n/TileWidth, &root)
 }
 
@@ -155,7 +155,7 @@ func (e *Edge) Root() tlog.Hash {
 		// A tile of w hashes holds the perfect subtrees of the bits of w, the largest first.
 		for end := len(data) / tlog.HashSize; end > 0; {
 			w := end & -end
-			h := subRoot(data[(end-w)*tlog.HashSize : end*tlog.HashSize])
+			h := TileRoot(data[(end-w)*tlog.HashSize : end*tlog.HashSize])
 			if have {
 				h = tlog.NodeHash(h, root)
 			}
@@ -178,8 +178,8 @@ func EmptyRoot() tlog.Hash {
 	return h
 }
 
-// subRoot is the root over a power of two of hashes.
-func subRoot(data []byte) tlog.Hash {
+// TileRoot is the root over hashes of 32 bytes, a power of two of them: of a full tile, the hash in the tile above it.
+func TileRoot(data []byte) tlog.Hash {
 	n := len(data) / tlog.HashSize
 	if n == 1 {
 		return tlog.Hash(data)
