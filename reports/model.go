@@ -235,7 +235,9 @@ type Evidence struct {
 	Last  time.Time `json:"last,omitzero"`
 	// Sample names the newest events as node/sequence.
 	Sample []string `json:"sample,omitempty"`
-	// SHA256 is over the canonical result: a JSON object with the members count, from, last, query, sample and
+	// Leaf is the leaf's index where the line is about one event (type event), nil for a query.
+	Leaf *int64 `json:"leaf,omitempty"`
+	// SHA256 of an event is its leaf's hash. Of a query it is over the canonical result: a JSON object with the members count, from, last, query, sample and
 	// to in this order, times in RFC 3339 with nanoseconds, no white space.
 	SHA256 string `json:"sha256"`
 }

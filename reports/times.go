@@ -16,12 +16,14 @@ const (
 	TimeDrill    = "drill"
 )
 
-// measured says which fact of which events is a duration in milliseconds.
-var measured = []struct {
+// measurement says which fact of which events is a duration in milliseconds.
+type measurement struct {
 	what     string
 	filter   csf.Filter
 	ms, goal string // facts
-}{
+}
+
+var measured = []measurement{
 	{TimeRespond, csf.Of(csf.ContainmentApplied).Has("act_ms"), "act_ms", ""},
 	{TimeAlert, csf.Of(csf.AlertSent).Has("latency_ms"), "latency_ms", ""},
 	// What a drill makes the ingress do is marked as self-test traffic, and is a measurement all the same.
