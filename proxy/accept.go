@@ -148,10 +148,8 @@ func (srv *Server) accept(ctx context.Context, l *listener) {
 		if ctx.Err() != nil { // Serve may have gone through the live ones before this was one
 			s.stop(refuse(csf.ReasonShuttingDown, "the node stops"))
 		}
-		srv.wg.Go(func() {
-			defer srv.live.Delete(s)
-			s.serve(ctx)
-		})
+		srv.wg.Add(1) // until over
+		go s.serve(ctx)
 	}
 }
 
@@ -183,10 +181,25 @@ func abort(c net.Conn) {
 	c.Close()
 }
 
-// serve is the life of a connection. Each line is one step; each step that refuses ends it.
+// serve is the life of a connection. Each line of steps is one step; each step that refuses ends it. A session that is
+// bound goes on on an event loop where there is one, and this goroutine ends.
 func (s *Session) serve(ctx context.Context) {
-	defer s.close()
 	err := s.guard(func() error { return s.steps(ctx) })
+	if err == nil && !s.bound.IsZero() {
+		s.follow()
+		if s.joinLoop(s.srv.loops.least()) {
+			return
+		}
+		err = s.guard(s.relay)
+	}
+	s.over(err)
+}
+
+// over is the end of a connection, whatever it was.
+func (s *Session) over(err error) {
+	defer s.srv.wg.Done()
+	defer s.srv.live.Delete(s)
+	defer s.close()
 	failed := s.guard(func() error { s.finish(err); return nil })
 	if failed != nil && !s.told { // even then its record is written
 		s.guard(func() error {
@@ -227,10 +240,7 @@ func (s *Session) steps(ctx context.Context) error {
 	if err := s.authenticate(ctx, lc); err != nil {
 		return err
 	}
-	if err := s.bind(ctx); err != nil {
-		return err
-	}
-	return s.relay()
+	return s.bind(ctx)
 }
 
 // count holds the connection against the listener's limits. What a client could not yet be told is kept for

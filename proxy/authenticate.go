@@ -208,9 +208,9 @@ func (s *Session) dial(ctx context.Context) (*messages, error) {
 	if err != nil {
 		return nil, &refusal{reason: upstream.ReasonOf(err), err: err}
 	}
-	s.upMu.Lock()
+	s.connMu.Lock()
 	s.up = conn
-	s.upMu.Unlock()
+	s.connMu.Unlock()
 	conn.SetDeadline(s.deadline())
 	if s.stopped() != nil {
 		conn.SetDeadline(past)

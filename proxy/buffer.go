@@ -49,10 +49,21 @@ func (r *buffer) took(n, used int) {
 	case r.held > 0:
 	case r.piece != nil && len(r.b) > pieceBytes:
 		r.b = *r.piece
+	case r.piece == nil && len(r.b) > pieceBytes:
+		r.rest()
 	case r.piece == nil && filled:
 		r.borrow()
 	case r.small != nil && n <= smallBytes:
 		r.rest()
+	}
+}
+
+// hold begins with what was read before.
+func (r *buffer) hold(b []byte) {
+	if len(b) > 0 {
+		r.b = append(make([]byte, 0, max(len(b), pieceBytes)), b...)
+		r.b = r.b[:cap(r.b)]
+		r.held = len(b)
 	}
 }
 

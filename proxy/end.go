@@ -188,6 +188,20 @@ func (s *Session) resting() bool {
 	return s.conv == nil || !s.conv.Owes(false)
 }
 
+// owes says that the upstream has yet to answer something.
+func (s *Session) owes() bool {
+	s.convMu.Lock()
+	defer s.convMu.Unlock()
+	return s.conv.Owes(true)
+}
+
+// room says that the client may send more requests.
+func (s *Session) room() bool {
+	s.convMu.Lock()
+	defer s.convMu.Unlock()
+	return s.conv.Room()
+}
+
 // upstream marks a refusal as the upstream's fault: the client hears that the database cannot be reached.
 func (r *refusal) upstream() *refusal {
 	r.sqlstate, r.message, r.silent = csf.ReasonUpstreamDown.Info().SQLSTATE, csf.ReasonUpstreamDown.Info().Message, false

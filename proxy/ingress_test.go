@@ -216,6 +216,10 @@ func (m *memory) RecordDurable(_ context.Context, e csf.Event) error {
 	return nil
 }
 
+func (m *memory) NewStatementWriter() proxy.StatementWriter {
+	return proxy.EachStatement(m.RecordStatement)
+}
+
 func (m *memory) RecordStatement(r proxy.StatementRecord) {
 	m.mu.Lock()
 	m.stmts = append(m.stmts, r)

@@ -171,7 +171,8 @@ func (s *Session) startTLS(lc *listenerConfig, read []byte, direct bool) error {
 		}
 		return nil, nil
 	}
-	conn := tls.Server(&prefixConn{Conn: lowered(s.raw), prefix: read}, conf)
+	s.carrier = &prefixConn{Conn: lowered(s.raw), prefix: read}
+	conn := tls.Server(s.carrier, conf)
 	if err := conn.Handshake(); err != nil {
 		r := &refusal{reason: csf.ReasonTLSHandshake, err: err}
 		var record tls.RecordHeaderError

@@ -3,24 +3,24 @@ package proxy
 import (
 	"errors"
 	"io"
-	"net"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/proxy/wire"
 )
 
-// engine moves a bound session's bytes until one side ends, and says why. It is the seam behind which a
-// goroutine per direction can be replaced: whoever implements it calls fromClient and fromUpstream with
-// the bytes that are ready, in order, and never both at once for the same direction.
-type engine interface {
-	run(*Session) error
+// relay moves a bound session's bytes until one side ends, and says why. On Linux a session waits and relays on an event
+// loop (loop_linux.go), and this is only for what cannot; elsewhere each direction has a goroutine.
+func (s *Session) relay() error {
+	if s.srv.off(ControlFrames) {
+		return s.unchecked()
+	}
+	return s.pump(handback{})
 }
 
-// relay hands the session to its engine.
-func (s *Session) relay() error {
+// follow begins to follow the session's messages. Its conversation is there before the first byte is relayed.
+func (s *Session) follow() {
 	lim := s.snap.listeners[s.lst.cfg.Name].Limits
 	conv := wire.New(wire.Limits{
 		MessageBytes: int(lim.MessageBytes), StatementBytes: int(lim.StatementBytes), Requests: outstandingRequests, Names: preparedNames,
@@ -28,14 +28,10 @@ func (s *Session) relay() error {
 	for name, value := range s.reported {
 		conv.SetParameter(name, value)
 	}
+	s.reported, s.params = nil, nil // the client has them
 	s.convMu.Lock()
 	s.conv = conv
 	s.convMu.Unlock()
-	var e engine = pumps{}
-	if s.srv.off(ControlFrames) {
-		e = unchecked{}
-	}
-	return e.run(s)
 }
 
 const (
@@ -48,46 +44,16 @@ const (
 	preparedNames = 4096
 )
 
-// pumps is the engine of a goroutine per direction. The client's direction runs in the session's goroutine.
-type pumps struct{}
-
-func (pumps) run(s *Session) error {
-	done := make(chan error, 1)
-	go func() {
-		err := s.guard(s.pumpUpstream)
-		// The client's direction waits in a read or in a write that nobody takes: wake it. Its own error is
-		// then a consequence.
-		s.raw.SetReadDeadline(past)
-		s.up.SetWriteDeadline(past)
-		s.convMu.Lock()
-		s.upstreamDone = true
-		s.convMu.Unlock()
-		s.wakeUp()
-		done <- err
-	}()
-	clientErr := s.guard(s.pumpClient)
-	s.settle(clientErr)
-	s.up.SetReadDeadline(past)
-	s.raw.SetWriteDeadline(time.Now().Add(farewellTimeout)) // a client that does not read holds nobody up
-	upErr := <-done
-	if why := s.stopped(); why != nil {
-		return why
-	}
-	return firstCause(clientErr, upErr)
-}
-
 // unchecked forwards without looking. Only a sandbox uses it, to show that the self-test of the state machine can fail.
-type unchecked struct{}
-
-func (unchecked) run(s *Session) error {
+func (s *Session) unchecked() error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		io.Copy(s.client, s.up)
-		s.raw.SetReadDeadline(time.Unix(1, 0))
+		s.raw.SetReadDeadline(past)
 	}()
 	io.Copy(s.up, s.client)
-	s.up.SetReadDeadline(time.Unix(1, 0))
+	s.up.SetReadDeadline(past)
 	<-done
 	return &refusal{reason: csf.ReasonClientClosed}
 }
@@ -110,170 +76,99 @@ func upstreamGone(err error) bool {
 	return ok && (r.reason == csf.ReasonUpstreamLost || r.reason == csf.ReasonCommitUnknown)
 }
 
-// pumpClient forwards from the client to the upstream.
-func (s *Session) pumpClient() error {
-	p := pump{end: s.clientEnd, count: &s.bytesIn}
-	p.join(s.client, s.up)
-	return p.run(s, s.fromClient)
+// outlet takes what may go to the other side. The bytes are the caller's again when send returns.
+type outlet interface {
+	send(b []byte, now time.Time) error
 }
 
-// pumpUpstream forwards from the upstream to the client.
-func (s *Session) pumpUpstream() error {
-	p := pump{end: s.upstreamEnd, timed: &s.writing, count: &s.bytesOut}
-	p.join(s.up, s.client)
-	return p.run(s, s.fromUpstream)
-}
-
-// pump is one direction. It owns its buffer, which holds what was read and not yet forwarded: that begins at a
-// message's first byte or inside a body that passes unread.
-type pump struct {
-	buffer
-	read  io.Reader
-	write io.Writer
-	end   func(err error, partial bool) error
-	timed *atomic.Int64 // since when a write waits; nil: nobody asks
-	count *atomic.Int64 // bytes read
-}
-
-// join sets the ends. A plain connection lends the buffer's space only when there is something to read; another one,
-// TLS above all, waits with it.
-func (p *pump) join(from, to net.Conn) {
-	if s, ok := direct(from); ok {
-		s.space, s.rest = p.space, p.rest
-		p.read = s
-	} else {
-		p.small = make([]byte, smallBytes)
-		p.b, p.read = p.small, from
-	}
-	p.write = lowered(to)
-}
-
-// scan looks at b and says how much of it may go, how much was dealt with, and whether more is needed.
-type scan func(p *pump, b []byte, now time.Time) (used int, err error)
-
-func (p *pump) run(s *Session, scan scan) error {
-	defer p.release()
-	for {
-		var room []byte
-		if p.small != nil {
-			room = p.space()
-		}
-		n, err := p.read.Read(room)
-		if n > 0 {
-			now := s.srv.now()
-			s.lastActive.Store(now.UnixNano())
-			p.count.Add(int64(n))
-			used, serr := scan(p, p.b[:p.held+n], now)
-			if serr != nil {
-				return serr
-			}
-			p.took(n, used)
-		}
-		if err != nil {
-			return p.end(err, p.held > 0)
-		}
-	}
-}
-
-// send writes and, towards the client, keeps the time since when a write waits.
-func (p *pump) send(b []byte, now time.Time) error {
-	if len(b) == 0 {
-		return nil
-	}
-	if p.timed != nil {
-		p.timed.Store(now.UnixNano())
-		defer p.timed.Store(0)
-	}
-	_, err := p.write.Write(b)
-	return err
+// taken says how a direction dealt with the bytes that it was given: the first used of them are done with. The others
+// are to be given again, from the same place, when at least need are there, or when the upstream has answered (wait).
+type taken struct {
+	used, need int
+	wait       bool
 }
 
 // fromClient forwards what may be forwarded, asks the inspector about statements and substitutes what must not reach
 // the upstream. One write goes out for a whole run of messages.
-func (s *Session) fromClient(p *pump, b []byte, now time.Time) (int, error) {
+func (s *Session) fromClient(out outlet, b []byte, now time.Time) (taken, error) {
 	start, ready := 0, 0 // b[start:start+ready] may go
-	flush := func(more []byte) error {
-		out := b[start : start+ready]
-		if len(more) > 0 {
-			out = append(append(make([]byte, 0, ready+len(more)), out...), more...)
-		}
-		start, ready = start+ready, 0
-		if err := p.send(out, now); err != nil {
-			return s.upstreamEnd(err, false)
-		}
-		return nil
-	}
 	for {
-		var verdict Verdict
-		step, instead := s.scanFrontend(b[start+ready:], now, &verdict)
+		step, instead, ended := s.scanFrontend(b[start+ready:], now)
 		ready += step.Forward
-		if step.Drop > 0 || step.Stop == wire.StopTerminate || step.Stop == wire.StopViolation || step.Stop == wire.StopWait {
-			if err := flush(nil); err != nil {
-				return 0, err
+		if step.Stop != wire.StopInspect || instead != nil || ended != nil { // an allowed statement goes with what follows it
+			run := b[start : start+ready]
+			if len(instead) > 0 {
+				run = append(append(make([]byte, 0, ready+len(instead)), run...), instead...)
 			}
-			start += step.Drop
+			if len(run) > 0 {
+				if err := out.send(run, now); err != nil {
+					return taken{}, s.upstreamEnd(err, false)
+				}
+			}
+			start, ready = start+ready+step.Drop, 0
 		}
 		switch step.Stop {
 		case wire.StopInspect:
-			s.reportStatement(verdict)
-			if verdict.Action == Terminate {
-				if err := flush(nil); err != nil { // what came before it is PostgreSQL's to answer
-					return 0, err
-				}
-				return 0, &refusal{reason: verdict.Reason, message: verdict.Message, recorded: true}
-			}
-			if err := flushed(instead, flush); err != nil {
-				return 0, err
-			}
-		case wire.StopSubstitute:
-			if err := flush(instead); err != nil {
-				return 0, err
+			if ended != nil {
+				return taken{}, ended
 			}
 		case wire.StopMore:
-			if err := flush(nil); err != nil {
-				return 0, err
-			}
-			p.need = step.Need
-			return start, nil
+			return taken{used: start, need: step.Need}, nil
 		case wire.StopNone:
-			if step.Forward == 0 && step.Drop == 0 || start+ready == len(b) {
-				if err := flush(nil); err != nil {
-					return 0, err
-				}
-				return start, nil
+			if start == len(b) || step.Forward == 0 && step.Drop == 0 {
+				return taken{used: start}, nil
 			}
 		case wire.StopWait:
 			// The upstream has what it must answer before more may be sent.
-			if !s.await(s.conv.Room, nil) {
-				return 0, os.ErrDeadlineExceeded
-			}
+			return taken{used: start, wait: true}, nil
 		case wire.StopTerminate:
-			return 0, &refusal{reason: csf.ReasonClientTerminate}
+			return taken{}, &refusal{reason: csf.ReasonClientTerminate}
 		case wire.StopViolation:
-			return 0, s.violation(*step.Violation)
+			return taken{}, s.violation(*step.Violation)
 		}
 	}
 }
 
-// scanFrontend scans and, where the scan stops for it, decides: the verdict and what goes in the frame's place.
-func (s *Session) scanFrontend(b []byte, now time.Time, verdict *Verdict) (step wire.Step, instead []byte) {
+// scanFrontend scans and, where the scan stops for it, decides: what goes in the frame's place, and whether the session
+// ends.
+func (s *Session) scanFrontend(b []byte, now time.Time) (step wire.Step, instead []byte, ended error) {
+	var report *Verdict
+	step, instead, report = s.scanAndDecide(b, now)
+	if report != nil {
+		s.reportStatement(*report)
+		if report.Action == Terminate {
+			ended = &refusal{reason: report.Reason, message: report.Message, recorded: true}
+		}
+	}
+	return step, instead, ended
+}
+
+// scanAndDecide gives the verdict too where it must be reported: a Terminate, and what is due an event.
+func (s *Session) scanAndDecide(b []byte, now time.Time) (step wire.Step, instead []byte, report *Verdict) {
 	s.convMu.Lock()
 	defer s.convMu.Unlock() // an inspector that fails on hostile text must not leave the lock behind
 	step = s.conv.ScanFrontend(b, now.UnixNano())
 	switch step.Stop {
-	case wire.StopInspect:
-		switch *verdict = s.inspect(step.Frame); verdict.Action {
-		case Allow:
-			s.conv.Allow(statementOf(verdict, step.Frame.Type, s.conv.Status()))
-		case Terminate:
-			s.StatementDone(s.endedBy(verdict, step.Frame.Type, now))
-		default:
-			instead = s.conv.Refuse(nil, step.Frame, s.denial(*verdict))
-		}
 	case wire.StopSubstitute:
-		instead = s.conv.Substitute(nil)
+		return step, s.conv.Substitute(nil), nil
+	case wire.StopInspect:
+	default:
+		return step, nil, nil
 	}
-	return step, instead
+	v := s.inspect(step.Frame)
+	switch v.Action {
+	case Allow:
+		s.conv.Allow(statementOf(&v, step.Frame.Type, s.conv.Status()))
+	case Terminate:
+		s.StatementDone(s.endedBy(&v, step.Frame.Type, now))
+	default:
+		instead = s.conv.Refuse(nil, step.Frame, s.denial(v))
+	}
+	if v.Action == Terminate || v.FirstSeen != nil || v.Event != nil {
+		due := v // only what is reported leaves the stack
+		report = &due
+	}
+	return step, instead, report
 }
 
 // scanBackend scans, and tells the client's direction that there are answers.
@@ -290,36 +185,28 @@ func (s *Session) scanBackend(b []byte, now time.Time) (step wire.Step, instead 
 	return step, instead
 }
 
-// flushed flushes when there is something to put in a message's place.
-func flushed(instead []byte, flush func([]byte) error) error {
-	if instead == nil {
-		return nil
-	}
-	return flush(instead)
-}
-
 // fromUpstream forwards to the client and replaces the errors that answer refused statements.
-func (s *Session) fromUpstream(p *pump, b []byte, now time.Time) (int, error) {
+func (s *Session) fromUpstream(out outlet, b []byte, now time.Time) (taken, error) {
 	start := 0
 	for {
 		step, instead := s.scanBackend(b[start:], now)
-		if err := p.send(b[start:start+step.Forward], now); err != nil {
-			s.torn.Store(true)
-			return 0, s.clientEnd(err, false)
+		for _, part := range [...][]byte{b[start : start+step.Forward], instead} {
+			if len(part) == 0 {
+				continue
+			}
+			if err := out.send(part, now); err != nil {
+				s.torn.Store(true)
+				return taken{}, s.clientEnd(err, false)
+			}
 		}
 		start += step.Forward + step.Drop
-		if err := p.send(instead, now); err != nil {
-			s.torn.Store(true)
-			return 0, s.clientEnd(err, false)
-		}
 		switch {
 		case step.Stop == wire.StopViolation:
-			return 0, s.violation(*step.Violation)
+			return taken{}, s.violation(*step.Violation)
 		case step.Stop == wire.StopMore:
-			p.need = step.Need
-			return start, nil
+			return taken{used: start, need: step.Need}, nil
 		case step.Stop == wire.StopNone && start == len(b):
-			return start, nil
+			return taken{used: start}, nil
 		}
 	}
 }
@@ -368,7 +255,5 @@ func (s *Session) closeBoth() {
 		s.up.Close()
 	}
 	s.client.Close()
-	if t, ok := s.raw.(*net.TCPConn); ok {
-		t.Close()
-	}
+	s.raw.Close()
 }

@@ -56,11 +56,11 @@ func TestRelayDoesNotAllocate(t *testing.T) {
 			now := time.Now()
 			take := func(p *pump, scan scan, text []byte) {
 				n := copy(p.space(), text)
-				used, err := scan(p, p.b[:n], now)
-				if err != nil || used != n {
-					t.Fatalf("%d of %d bytes, %v", used, n, err)
+				got, err := scan(p, p.b[:n], now)
+				if err != nil || got.used != n {
+					t.Fatalf("%d of %d bytes, %v", got.used, n, err)
 				}
-				p.took(n, used)
+				p.took(n, got.used)
 			}
 			fromClient, fromUpstream := s.fromClient, s.fromUpstream
 			take(in, fromClient, []byte(frame('P', "P0\x00SELECT $1\x00\x00\x00")+frame('S', "")))

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/proxy/auth"
@@ -18,9 +19,34 @@ type Records interface {
 	RecordDurable(context.Context, csf.Event) error
 	// RecordStatement takes one executed statement. It is called on the relay path and must not allocate.
 	RecordStatement(StatementRecord)
+	// NewStatementWriter gives a writer for one event loop.
+	NewStatementWriter() StatementWriter
 	// Available says whether records can be taken now.
 	Available() bool
 }
+
+// StatementWriter takes executed statements from one goroutine, in their order.
+type StatementWriter interface {
+	// Write takes a record. It takes no lock and does not allocate but where it hands a full block over; it waits only
+	// when blocks cannot be recorded as fast as they fill, so that nothing is dropped and nothing grows.
+	Write(*StatementRecord)
+	// Due is when Flush must be called at the latest; zero: there is nothing to hand over.
+	Due() time.Time
+	// Flush hands over what was written since the last time.
+	Flush()
+}
+
+// EachStatement is a StatementWriter that hands each record to take at once.
+type EachStatement func(StatementRecord)
+
+// Write hands the record over.
+func (take EachStatement) Write(r *StatementRecord) { take(*r) }
+
+// Due is never.
+func (EachStatement) Due() time.Time { return time.Time{} }
+
+// Flush has nothing to do.
+func (EachStatement) Flush() {}
 
 // StatementRecord is one executed statement, of fixed size.
 type StatementRecord struct {

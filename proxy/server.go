@@ -54,6 +54,7 @@ type Server struct {
 
 	draining atomic.Bool
 	wg       sync.WaitGroup
+	loops    loops
 	lists    []*listener
 }
 
@@ -140,6 +141,10 @@ func (srv *Server) Addr(name string) net.Addr {
 // Serve accepts until ctx ends, then closes the listeners and ends what is left after Drain. It returns when
 // every goroutine of the server has ended.
 func (srv *Server) Serve(ctx context.Context) error {
+	if err := srv.loops.start(srv); err != nil {
+		return err
+	}
+	defer srv.loops.stop()
 	for _, l := range srv.lists {
 		srv.wg.Go(func() { srv.accept(ctx, l) })
 	}

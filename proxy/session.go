@@ -28,8 +28,10 @@ type Session struct {
 	snap *snapshot
 
 	accepted time.Time
-	raw      net.Conn // the TCP connection
-	client   net.Conn // raw, or TLS over it
+	raw      net.Conn    // the TCP connection
+	client   net.Conn    // raw, or TLS over it
+	carrier  *prefixConn // what TLS runs over
+	seat     *seat       // on an event loop, which has the sockets then; nil: not on one
 	tlsState *tls.ConnectionState
 	certCN   string // "CN=…" of the verified client certificate
 
@@ -80,8 +82,9 @@ type Session struct {
 	end     chan struct{} // closed when somebody ends the session, or it ends by itself
 	endWhy  *refusal      // set before end is closed
 	killed  bool          // set before end is closed: by stop
-	upMu    sync.Mutex    // guards the writing of up, which stop reads from elsewhere
-	told    bool          // the event that ends the connection has been recorded
+	// connMu guards the writing of raw, up and seat, which stop reads from elsewhere.
+	connMu sync.Mutex
+	told   bool // the event that ends the connection has been recorded
 
 	cancelling chan struct{} // one place: a CancelRequest is under way; ended is set with it
 	ended      bool
@@ -159,10 +162,14 @@ var past = time.Unix(1, 0)
 // interrupt wakes whoever waits in a read or write. A write to the client may still end within the time of a
 // farewell, so that the last message before it is whole.
 func (s *Session) interrupt() {
+	s.connMu.Lock()
+	defer s.connMu.Unlock()
+	if s.seat != nil {
+		s.seat.interrupt()
+		return
+	}
 	s.raw.SetReadDeadline(past)
 	s.raw.SetWriteDeadline(time.Now().Add(farewellTimeout))
-	s.upMu.Lock()
-	defer s.upMu.Unlock()
 	if s.up != nil {
 		s.up.SetDeadline(past)
 	}

@@ -88,9 +88,14 @@ func (s *Session) wakeUp() {
 func (s *Session) guard(step func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.srv.log.Error("session failed", "session", s.ID, "panic", p, "stack", string(debug.Stack()))
+			s.panicked(p)
 			err = &refusal{reason: csf.ReasonPanic, detail: "panic"}
 		}
 	}()
 	return step()
+}
+
+// panicked logs a recovered panic with its stack.
+func (s *Session) panicked(p any) {
+	s.srv.log.Error("session failed", "session", s.ID, "panic", p, "stack", string(debug.Stack()))
 }

@@ -108,7 +108,11 @@ func (s *Session) StatementDone(o *wire.Outcome) {
 	}
 	s.srv.opt.Inspector.Executed(&s.facts, o.Statement.Kind, o.Bytes, o.Rows)
 	if s.snap.cfg.Audit.Statements == "all" && !s.selfTest {
-		s.srv.records.RecordStatement(r)
+		if s.seat != nil {
+			s.seat.statement(r)
+		} else {
+			s.srv.records.RecordStatement(r)
+		}
 	}
 }
 

@@ -58,8 +58,13 @@ var headerFacts = map[string]bool{
 	"drill": true, "runbook": true, "run": true, "step": true, "trigger": true, "dry_run": true, "format": true, "mapping_version": true,
 	"sha256": true, "revision": true, "go": true, "modules_sha256": true, "modified": true, "sink": true, "state": true, "gap_node": true,
 	"root": true, "key_id": true, "from": true, "to": true, "expires": true, "change": true, "tls_mode": true,
-	"what": true, "action": true, "role": true,
+	"what": true, "completed": true, "in_force": true, "exception": true, "waiver": true, "match": true, "approved": true, "witness": true, "hold": true,
+	"report": true, "action": true, "role": true,
 }
+
+// HeaderFact says whether a fact of this name stands in the header whatever its value is, so that a filter may compare
+// it where bodies are withheld. Of other facts the header says only that they are there.
+func HeaderFact(name string) bool { return headerFacts[name] }
 
 type header struct {
 	Seq      uint64          `json:"seq"`
@@ -111,7 +116,12 @@ func encodeFacts(e csf.Event, node, log string, salt [saltSize]byte) encoded {
 			closed[k] = v
 		}
 	}
-	has := slices.Sorted(maps.Keys(closed))
+	var has []string
+	for _, name := range slices.Sorted(maps.Keys(closed)) {
+		if closed[name] != "" { // an empty text and an absent fact are the same
+			has = append(has, name)
+		}
+	}
 
 	h := make([]byte, 0, 384)
 	h = appendField(h, "log", log)

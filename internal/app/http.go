@@ -33,6 +33,7 @@ func (a *App) openAPI(ctx context.Context) error {
 	if a.tokens, err = api.LoadTokens(file); err != nil {
 		return err
 	}
+	a.reader = a.tokens.AddSelfTest(api.RoleAuditor)
 	withTLS := cfg.API.TLS.Cert != ""
 	local, err := api.CheckAddress(cfg.API.Address, withTLS)
 	if err != nil {

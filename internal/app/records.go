@@ -112,10 +112,32 @@ func (r *records) taken(e csf.Event, seq uint64, err error) error {
 // RecordStatement takes one executed statement into the current block.
 func (r *records) RecordStatement(s proxy.StatementRecord) {
 	r.counters.count(&s)
-	r.statements.Record(&store.StatementRecord{
+	stored := statementRecord(&s)
+	r.statements.Record(&stored)
+}
+
+// NewStatementWriter gives an event loop a block of its own.
+func (r *records) NewStatementWriter() proxy.StatementWriter {
+	return statementWriter{r.statements.Writer(nil), r.counters}
+}
+
+// statementWriter is the recorder's writer for what the ingress calls a statement.
+type statementWriter struct {
+	*store.StatementWriter
+	counters *statementCounters
+}
+
+func (w statementWriter) Write(s *proxy.StatementRecord) {
+	w.counters.count(s)
+	stored := statementRecord(s)
+	w.Record(&stored) // it waits where there is no room; until then nothing need pause
+}
+
+func statementRecord(s *proxy.StatementRecord) store.StatementRecord {
+	return store.StatementRecord{
 		Session: s.Session, Statement: s.Fingerprint, Kind: s.Kind, Protocol: s.Protocol, Outcome: store.Outcome(s.Outcome), SQLSTATE: s.SQLSTATE,
 		Start: s.StartUnixUS, Duration: s.DurationUS, Rows: s.Rows, Bytes: s.BytesIn + s.BytesOut,
-	})
+	}
 }
 
 // Available says whether a new session's records can be taken.

@@ -210,6 +210,10 @@ func (m *memory) RecordDurable(_ context.Context, e csf.Event) error {
 	return nil
 }
 
+func (m *memory) NewStatementWriter() proxy.StatementWriter {
+	return proxy.EachStatement(m.RecordStatement)
+}
+
 func (*memory) RecordStatement(proxy.StatementRecord) {}
 
 func (*memory) Available() bool { return true }

@@ -30,6 +30,19 @@ type Conn struct {
 	Term uint64
 	// TLS is the state after the handshake, nil on plaintext.
 	TLS *tls.ConnectionState
+	// Carrier is what TLS runs over, nil on plaintext. Who has the connection alone may put another transport there.
+	Carrier *Carrier
+}
+
+// Carrier is the transport under a TLS connection.
+type Carrier struct{ net.Conn }
+
+// Socket gives the TCP connection, with TLS over it or not.
+func (c *Conn) Socket() net.Conn {
+	if c.Carrier != nil {
+		return c.Carrier.Conn
+	}
+	return c.Conn
 }
 
 // Dial connects to the current primary. While there is none, or the cluster is paused, it waits up to
@@ -126,7 +139,8 @@ func (c *Cluster) dial(ctx context.Context, addr string) (*Conn, error) {
 	if s.tls == nil {
 		return &Conn{Conn: raw, Member: addr}, nil
 	}
-	secured, err := s.tls.secure(ctx, raw, addr)
+	carrier := &Carrier{raw}
+	secured, err := s.tls.secure(ctx, carrier, addr)
 	if err != nil {
 		raw.Close()
 		c.recordTLS(addr, nil, err)
@@ -134,5 +148,5 @@ func (c *Cluster) dial(ctx context.Context, addr string) (*Conn, error) {
 	}
 	state := secured.ConnectionState()
 	c.recordTLS(addr, &state, nil)
-	return &Conn{Conn: secured, Member: addr, TLS: &state}, nil
+	return &Conn{Conn: secured, Member: addr, TLS: &state, Carrier: carrier}, nil
 }
