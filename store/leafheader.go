@@ -9,9 +9,6 @@ import (
 	"github.com/csfproxy/csfproxy/csf"
 )
 
-// Withheld stands in an event for the text of a field that its header names and whose body is not at hand.
-const Withheld = "(withheld)"
-
 // LeafHeader is what the data of one leaf says without a body.
 type LeafHeader struct {
 	// Log is the id of the spool directory that gave the event its number.
@@ -41,23 +38,9 @@ func ParseLeaf(leaf []byte) (LeafHeader, error) {
 	if err := json.Unmarshal(p.header, &h); err != nil {
 		return LeafHeader{}, fmt.Errorf("%w: header: %w", errPayload, err)
 	}
-	e, err := Decode(payload)
+	e, err := DecodeHeader(payload)
 	if err != nil {
 		return LeafHeader{}, err
-	}
-	for _, name := range h.Has {
-		switch name {
-		case "identity":
-			e.Identity = Withheld
-		case "client", "peer":
-		default:
-			if e.Facts == nil {
-				e.Facts = csf.Facts{}
-			}
-			if _, open := e.Facts[name]; !open {
-				e.Facts[name] = Withheld
-			}
-		}
 	}
 	return LeafHeader{Log: h.Log, Event: e, Has: h.Has, Digest: [sha256.Size]byte(p.rest)}, nil
 }

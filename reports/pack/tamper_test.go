@@ -548,8 +548,10 @@ var tampering = []struct {
 	{"workbook: a number of the coverage", func(f *forgery, _ *evidenceSet) {
 		f.part(f.sheetNamed("Coverage"), `(<c r="[A-Z]+3\d"[^>]*><v>)0(</v>)`, "${1}4242${2}")
 	}, "report.xlsx sheet Coverage cell", "4242"},
-	{"workbook: a hidden row", func(f *forgery, _ *evidenceSet) { f.part(f.sheetNamed("Gaps"), `<row r="6"`, `<row r="6" hidden="1"`) }, "report.xlsx", "the part xl/worksheets/"},
-	{"workbook: a sheet renamed", func(f *forgery, _ *evidenceSet) { f.part("xl/workbook.xml", `name="Gaps"`, `name="Notes"`) }, "report.xlsx", "Notes"},
+	{"workbook: a hidden row", func(f *forgery, _ *evidenceSet) {
+		f.part(f.sheetNamed("Custody"), `<row r="6"`, `<row r="6" hidden="1"`)
+	}, "report.xlsx", "the part xl/worksheets/"},
+	{"workbook: a sheet renamed", func(f *forgery, _ *evidenceSet) { f.part("xl/workbook.xml", `name="Custody"`, `name="Notes"`) }, "report.xlsx", "Notes"},
 	{"workbook: another part", func(f *forgery, _ *evidenceSet) {
 		f.workbook(func(files map[string][]byte, names []string) []string {
 			files["xl/vbaProject.bin"] = []byte("macro")

@@ -98,7 +98,7 @@ func (w *world) add(node string, events ...csf.Event) {
 }
 
 func (w *world) append(payload []byte) {
-	leaf, err := store.Leaf(payload)
+	leaf, err := store.LeafData(payload)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -237,7 +237,7 @@ func (w *writer) leaves() error {
 			return fmt.Errorf("leaf %d is not stored, the next is %d", next, leaf)
 		}
 		next++
-		data, err := store.Leaf(payload)
+		data, err := store.LeafData(payload)
 		if err != nil {
 			return fmt.Errorf("leaf %d: %w", leaf, err)
 		}
@@ -386,7 +386,7 @@ func (w *writer) reread(ctx context.Context, positions []int, yield func(int, st
 				return nil
 			}
 			run = run[1:]
-			data, err := store.Leaf(payload)
+			data, err := store.LeafData(payload)
 			if err != nil {
 				return err
 			}
@@ -693,7 +693,7 @@ func (w *writer) samples() error {
 	}
 	return w.reread(w.ctx, positions, func(i int, _ store.LeafHeader, payload []byte) error {
 		leaf := w.First + int64(i)
-		data, err := store.Leaf(payload)
+		data, err := store.LeafData(payload)
 		if err != nil {
 			return err
 		}
