@@ -29,13 +29,17 @@ func newReport(s *shared) *cobra.Command {
 					return usageError{fmt.Errorf("--to: %w", err)}
 				}
 			}
-			switch format {
-			case "xlsx", "json", "html":
-			default:
-				return usageError{fmt.Errorf("--format %q: this version makes xlsx, json and html", format)}
+			if !slices.Contains(formats, format) {
+				return usageError{fmt.Errorf("--format %q: use %s", format, strings.Join(formats, ", "))}
 			}
 			if out == "" {
 				out = "csf-report-" + p.To.UTC().Format("2006-01-02") + "." + format
+				switch format {
+				case "pack":
+					out = "csf-evidence-" + p.To.UTC().Format("2006-01-02") + ".zip"
+				case "oscal":
+					out += ".zip"
+				}
 			}
 			cl, err := client.New(s.node)
 			if err != nil {
