@@ -131,7 +131,7 @@ func TestEveryRouteForEveryRole(t *testing.T) {
 	open, quiet := []string{"healthz", "readyz"}, []string{"healthz", "readyz", "metrics"}
 	n := start(t, false)
 	for i, route := range api.Routes() {
-		n.from = fmt.Sprintf("10.0.%d.1:40000", i) // wrong tokens count by address
+		n.from = fmt.Sprintf("10.0.%d.1:40000", i)                      // wrong tokens count by address
 		if route.ID == "stream-events" || route.ID == "cancel-report" { // see TestCancelReport
 			continue
 		}
