@@ -314,3 +314,6 @@ func sum(b []byte) string {
 	s := sha256.Sum256(b)
 	return hex.EncodeToString(s[:])
 }
+
+// LogVerifierKey is the public key of the transparency log, for auditors and witnesses.
+func (a *App) LogVerifierKey() string { return a.translog.key.VerifierKey() }
