@@ -759,7 +759,7 @@ manifest.json    every file with its size and SHA-256, signed in manifest.sig
 // manifestText is what the log's key signs of a pack. Its first line is no log's origin, so that it cannot be taken for
 // a checkpoint.
 func manifestText(origin, manifestSHA string, root tlog.Hash) string {
-	return fmt.Sprintf("csfproxy evidence pack v1\n%s\n%s\n%s\n", origin, manifestSHA, root)
+	return fmt.Sprintf(FormatVersion+"\n%s\n%s\n%s\n", origin, manifestSHA, root)
 }
 
 func (w *writer) finish() error {
