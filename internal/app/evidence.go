@@ -22,11 +22,15 @@ func (a *App) Model(ctx context.Context, p reports.Period, by string) (reports.M
 	return a.ModelBy(ctx, p, by, "")
 }
 
-// ModelBy is Model under a version of the mapping that the program carries; "" is the configured mapping.
-func (a *App) ModelBy(ctx context.Context, p reports.Period, by, mapping string) (reports.Model, error) {
+// ModelBy is Model under a version of the mapping that the program carries; "" is the configured mapping. change may
+// ask for more than the period's states.
+func (a *App) ModelBy(ctx context.Context, p reports.Period, by, mapping string, change ...func(*reports.Input)) (reports.Model, error) {
 	in, live, _, err := a.reportInput(ctx, p, by, mapping)
 	if err != nil {
 		return reports.Model{}, err
+	}
+	for _, c := range change {
+		c(&in)
 	}
 	return reports.Collect(ctx, live, in)
 }

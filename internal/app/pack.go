@@ -43,6 +43,7 @@ func (a *App) WritePack(ctx context.Context, w io.Writer, p reports.Period, by, 
 	if err != nil {
 		return pack.Written{}, err
 	}
+	withTrend(&in)
 	wait, cancel := context.WithTimeout(ctx, sequencedWithin)
 	defer cancel()
 	c, err := db.WaitSequenced(wait)

@@ -132,7 +132,7 @@ func (s *reportShelf) Make(_ context.Context, r api.ReportRequest, by api.Actor)
 				continue
 			}
 			// A period that ends now has another end each time: of such requests the format decides.
-			if j.Format != r.Format || j.Request.Mapping != r.Mapping || j.Request.Previous != r.Previous {
+			if j.Format != r.Format || j.Request.Mapping != r.Mapping || j.Request.Previous != r.Previous || j.Request.Depth != r.Depth || j.Request.Events != r.Events {
 				return api.Report{}, fmt.Errorf("%w: the idempotency key was used for another request", api.ErrConflict)
 			}
 			return j.Report, nil
@@ -232,9 +232,9 @@ func (s *reportShelf) work(ctx context.Context, j reportJob) error {
 		m = written.Model
 	} else {
 		s.update(j.ID, func(j *reportJob) { j.Stage = "evaluating" })
-		if m, err = s.app.ModelBy(ctx, reports.Period(j.Period), j.By, j.Request.Mapping); err == nil {
+		if m, err = s.app.ModelBy(ctx, reports.Period(j.Period), j.By, j.Request.Mapping, withTrend); err == nil {
 			s.update(j.ID, func(j *reportJob) { j.Stage = "writing" })
-			err = reports.Write(ctx, m, reports.Format(j.Format), w)
+			err = s.app.render(ctx, m, j.Request, w)
 		}
 	}
 	info, serr := f.Stat()

@@ -37,11 +37,13 @@ func (s *Server) getReport(ctx context.Context, in *IDPath) (*struct{ Body Repor
 type reportInput struct {
 	KeyHeader
 	Body struct {
-		Format string `json:"format" enum:"xlsx,oscal,html,pdf,json,pack"`
+		Format string `json:"format" enum:"xlsx,json,html,pdf,oscal,pack" doc:"oscal is a zip archive of a component definition and assessment results; pdf needs Chromium on the node's machine; pack is an evidence pack"`
 		From   string `json:"from,omitempty" maxLength:"64" doc:"As of coverage"`
 		To     string `json:"to,omitempty" maxLength:"64"`
 		Reason string `json:"reason,omitempty" maxLength:"500"`
 
+		Depth    string `json:"depth,omitempty" enum:"executive,owner,full" doc:"Of html and pdf: one page, for control owners, or everything (default)"`
+		Events   bool   `json:"events,omitempty" doc:"Of xlsx: list the single events that break a control, stand under an exception or show a control at work"`
 		Previous string `json:"previous,omitempty" maxLength:"64" doc:"Of a pack: id of the pack that it continues; left out: the newest one"`
 		Mapping  string `json:"mapping,omitempty" maxLength:"64" pattern:"^[A-Za-z0-9.]*$" doc:"Version of the mapping, of those that the program carries; left out: the configured one"`
 	}
@@ -56,7 +58,8 @@ func (s *Server) makeReport(ctx context.Context, in *reportInput) (*struct{ Body
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.services.Reports.Make(ctx, ReportRequest{Format: in.Body.Format, Period: p, Mapping: in.Body.Mapping, Previous: in.Body.Previous, Key: in.Key}, by)
+	r, err := s.services.Reports.Make(ctx, ReportRequest{Format: in.Body.Format, Period: p, Mapping: in.Body.Mapping, Depth: in.Body.Depth, Events: in.Body.Events,
+		Previous: in.Body.Previous, Key: in.Key}, by)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +112,7 @@ func (s *Server) cancelReport(ctx context.Context, in *killRequest) (*noBody, er
 
 // WriteReport answers with a report's file as a download.
 func WriteReport(w http.ResponseWriter, r Report, file io.Reader) {
-	contentType := "application/octet-stream"
+	contentType, extension := "application/octet-stream", r.Format
 	switch r.Format {
 	case "xlsx":
 		contentType = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -119,15 +122,10 @@ func WriteReport(w http.ResponseWriter, r Report, file io.Reader) {
 		contentType = "text/html; charset=utf-8"
 	case "pdf":
 		contentType = "application/pdf"
-	case "oscal", "pack":
-		contentType = "application/zip"
-	}
-	extension := r.Format
-	switch extension {
 	case "oscal":
-		extension = "oscal.zip"
+		contentType, extension = "application/zip", "oscal.zip"
 	case "pack":
-		extension = "pack.zip"
+		contentType, extension = "application/zip", "pack.zip"
 	}
 	h := w.Header()
 	h.Set("Content-Type", contentType)

@@ -305,7 +305,7 @@ type SelfTestResult struct {
 
 // ReportRequest asks for a report.
 type ReportRequest struct {
-	Format string `json:"format" enum:"xlsx,oscal,html,pdf,json,pack"`
+	Format string `json:"format" enum:"xlsx,json,html,pdf,oscal,pack"`
 	Period Period `json:"period"`
 	// Previous is the id of the pack that a pack continues, "" for the newest one.
 	Previous string `json:"previous,omitempty"`
@@ -313,6 +313,9 @@ type ReportRequest struct {
 	Key string `json:"-"`
 	// Mapping is a version of the mapping that the program carries, "" for the configured one.
 	Mapping string `json:"mapping,omitempty"`
+	// Depth of html and pdf: executive, owner or full, "" for full. Events adds single events to the workbook's evidence index.
+	Depth  string `json:"depth,omitempty"`
+	Events bool   `json:"events,omitempty"`
 }
 
 // The states of a report.

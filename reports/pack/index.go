@@ -39,8 +39,6 @@ type index struct {
 	leafOf map[string]int64
 	// periodFirst and periodLast are the least and greatest position in the period; -1: none is.
 	periodFirst, periodLast int
-	// withoutBody counts events that were judged by the header alone although their body could have mattered.
-	withoutBody int64
 }
 
 type entry struct {

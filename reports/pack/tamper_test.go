@@ -246,10 +246,10 @@ func (f *forgery) pack() []byte {
 var evidence = sync.OnceValue(func() *evidenceSet { return &evidenceSet{} })
 
 type evidenceSet struct {
-	once             sync.Once
-	w                *world
-	pack, first, mid []byte
-	half             int64
+	once        sync.Once
+	w           *world
+	pack, first []byte
+	half        int64
 }
 
 func (s *evidenceSet) make(t *testing.T) *evidenceSet {
