@@ -2,6 +2,7 @@ package reports
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,14 +27,23 @@ var evidenceRoutes = []string{"/v1/reports", "/v1/events", "/v1/checkpoints", "/
 
 // custody lists accesses to evidence, oldest first.
 func (c *collector) custody() {
-	filters := []csf.Filter{csf.Of(custodyKinds()...).Including(), csf.Of(csf.AdminAction)}
-	events, err := c.facts.Events(c.ctx, filters, c.period, maxCustody)
+	list, cut, err := ReadCustody(c.ctx, c.facts, c.period)
 	if err != nil {
 		c.gap("data", "custody", "could not be read: "+err.Error())
 		return
 	}
-	if len(events) == maxCustody {
+	if cut {
 		c.gap("data", "custody", fmt.Sprintf("only accesses among the newest %d acts are listed", maxCustody))
+	}
+	c.model.Custody = append(c.model.Custody, list...)
+}
+
+// ReadCustody gives the accesses to evidence of a period, oldest first. cut says that the period has more acts than are
+// read, and only those among the newest are listed.
+func ReadCustody(ctx context.Context, facts Facts, p Period) (list []Custody, cut bool, err error) {
+	events, err := facts.Events(ctx, []csf.Filter{csf.Of(custodyKinds()...).Including(), csf.Of(csf.AdminAction)}, p, maxCustody)
+	if err != nil {
+		return nil, false, err
 	}
 	for _, e := range slices.Backward(events) {
 		action := csf.FieldText(e, "action")
@@ -43,9 +53,10 @@ func (c *collector) custody() {
 		if e.Kind != csf.AdminAction {
 			action = string(e.Kind)
 		}
-		c.model.Custody = append(c.model.Custody, Custody{Time: e.Time.UTC(), Node: e.Node, Seq: e.Seq, By: csf.FieldText(e, "by"), Role: csf.FieldText(e, "role"), Action: action,
+		list = append(list, Custody{Time: e.Time.UTC(), Node: e.Node, Seq: e.Seq, By: csf.FieldText(e, "by"), Role: csf.FieldText(e, "role"), Action: action,
 			Object: cmp.Or(csf.FieldText(e, "object"), csf.FieldText(e, "report"), csf.FieldText(e, "hold")), Detail: custodyDetail(e)})
 	}
+	return list, len(events) == maxCustody, nil
 }
 
 // aboutEvidence says whether an act of the API, such as "GET /v1/reports/{id}", concerns evidence.

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"slices"
@@ -14,11 +17,45 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// formats are what --format takes: the renderings, and the pack.
+func formats() []string {
+	var list []string
+	for _, f := range reports.Formats() {
+		list = append(list, string(f))
+	}
+	return append(list, "pack")
+}
+
+// awaited waits until a report is made, telling what is done. Giving up stops the making.
+func awaited(ctx context.Context, cl *client.Client, r api.Report, tell io.Writer) (api.Report, error) {
+	path, told := "/v1/reports/"+r.ID, ""
+	for r.State == api.ReportQueued || r.State == api.ReportRunning {
+		if line := strings.TrimSpace(r.State + " " + r.Stage); line != told {
+			fmt.Fprintln(tell, line)
+			told = line
+		}
+		select {
+		case <-ctx.Done():
+			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			return r, errors.Join(ctx.Err(), cl.Do(end, http.MethodDelete, path, nil, nil, nil))
+		case <-time.After(200 * time.Millisecond):
+		}
+		if err := cl.Do(ctx, http.MethodGet, path, nil, nil, &r); err != nil {
+			return r, err
+		}
+	}
+	if r.State != api.ReportDone {
+		return r, fmt.Errorf("the report is %s: %s", r.State, r.Error)
+	}
+	return r, nil
+}
+
 func newReport(s *shared) *cobra.Command {
 	var from, to, format, depth, out, mapping string
 	var events bool
 	c := s.ofNode(&cobra.Command{
-		Use: "report --from TIME --to TIME --format FORMAT --out FILE", Short: "Make a CSF 2.0 report of a period", Args: exactly(0),
+		Use: "report --from TIME --to TIME --format FORMAT --out FILE", Short: "Make a CSF 2.0 report or evidence pack of a period", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			now := time.Now()
 			p := api.Period{From: now.Add(-24 * time.Hour), To: now}
@@ -33,8 +70,8 @@ func newReport(s *shared) *cobra.Command {
 					return usageError{fmt.Errorf("--to: %w", err)}
 				}
 			}
-			if !slices.Contains(reports.Formats(), reports.Format(format)) {
-				return usageError{fmt.Errorf("--format %q: use %s", format, words(reports.Formats()))}
+			if !slices.Contains(formats(), format) {
+				return usageError{fmt.Errorf("--format %q: use %s", format, words(formats()))}
 			}
 			if depth != "" && !slices.Contains(reports.Depths(), reports.Depth(depth)) {
 				return usageError{fmt.Errorf("--depth %q: use %s", depth, words(reports.Depths()))}
@@ -44,6 +81,9 @@ func newReport(s *shared) *cobra.Command {
 			}
 			if events && format != string(reports.FormatXLSX) {
 				return usageError{fmt.Errorf("--events is for the format xlsx")}
+			}
+			if out == "" && format == "pack" {
+				out = "csf-evidence-" + p.To.UTC().Format("2006-01-02") + ".zip"
 			}
 			if out == "" {
 				out = "csf-report-" + p.To.UTC().Format("2006-01-02") + "." + reports.Format(format).Extension()
@@ -59,6 +99,9 @@ func newReport(s *shared) *cobra.Command {
 				ask["depth"] = depth
 			}
 			if err := cl.Do(cmd.Context(), http.MethodPost, "/v1/reports", nil, ask, &made); err != nil {
+				return err
+			}
+			if made, err = awaited(cmd.Context(), cl, made, cmd.ErrOrStderr()); err != nil {
 				return err
 			}
 			f, err := os.Create(out)
@@ -83,7 +126,7 @@ func newReport(s *shared) *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&from, "from", "", "begin: a day, an RFC 3339 time or a duration before now (default 24h)")
 	f.StringVar(&to, "to", "", "end, not included (default now)")
-	f.StringVar(&format, "format", "xlsx", words(reports.Formats()))
+	f.StringVar(&format, "format", "xlsx", words(formats()))
 	f.StringVar(&depth, "depth", "", "of html and pdf: "+words(reports.Depths())+" (default full)")
 	f.BoolVar(&events, "events", false, "list single events in the workbook's evidence index")
 	f.StringVar(&mapping, "mapping", "", "version of the mapping, such as 1.0 (default: the node's)")

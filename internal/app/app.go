@@ -65,6 +65,8 @@ type App struct {
 	started   time.Time
 	startSeq  uint64 // of this run's first event when the run before died, else 0
 
+	shelf *reportShelf
+
 	reloading sync.Mutex
 	counted   sequenceCount
 

@@ -1,18 +1,10 @@
 package app
 
 import (
-	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -23,7 +15,6 @@ import (
 	"github.com/csfproxy/csfproxy/reports"
 	"github.com/csfproxy/csfproxy/reports/api"
 	"github.com/csfproxy/csfproxy/store"
-	"github.com/google/uuid"
 )
 
 // Model evaluates a period from the event store, with everything that was recorded before the call.
@@ -34,14 +25,27 @@ func (a *App) Model(ctx context.Context, p reports.Period, by string) (reports.M
 // ModelBy is Model under a version of the mapping that the program carries; "" is the configured mapping. change may
 // ask for more than the period's states.
 func (a *App) ModelBy(ctx context.Context, p reports.Period, by, mapping string, change ...func(*reports.Input)) (reports.Model, error) {
-	rows, err := a.mapping(mapping)
+	in, live, _, err := a.reportInput(ctx, p, by, mapping)
 	if err != nil {
 		return reports.Model{}, err
+	}
+	for _, c := range change {
+		c(&in)
+	}
+	return reports.Collect(ctx, live, in)
+}
+
+// reportInput gives what a report is made from: what the configuration says, and the event store with everything that was
+// recorded before the call.
+func (a *App) reportInput(ctx context.Context, p reports.Period, by, mapping string) (reports.Input, facts, *store.DB, error) {
+	rows, err := a.mapping(mapping)
+	if err != nil {
+		return reports.Input{}, facts{}, nil, err
 	}
 	a.writeCounts()
 	db, err := a.keeper.current(ctx)
 	if err != nil {
-		return reports.Model{}, err
+		return reports.Input{}, facts{}, nil, err
 	}
 	cfg := a.cfg.Load()
 	in := reports.Input{
@@ -50,14 +54,10 @@ func (a *App) ModelBy(ctx context.Context, p reports.Period, by, mapping string,
 	}
 	if cfg.CSF.Catalog != "" {
 		if in.Catalog, err = csf.LoadCatalog(cfg.CSF.Catalog); err != nil {
-			return reports.Model{}, err
+			return reports.Input{}, facts{}, nil, err
 		}
 	}
-	for _, c := range change {
-		c(&in)
-	}
-	f := facts{db: db, spooled: map[string]uint64{cfg.Node.Name: a.records.spool.Stats().LastSeq}}
-	return reports.Collect(ctx, f, in)
+	return in, facts{db: db, spooled: map[string]uint64{cfg.Node.Name: a.records.spool.Stats().LastSeq}}, db, nil
 }
 
 // registerEntries are the configuration's registers as a report lists them.
@@ -234,94 +234,4 @@ func sandboxOutcome(v selftest.Verdict) string {
 func titleOf(control string) string {
 	c, _ := csf.ControlByID(control)
 	return c.Title
-}
-
-// reportShelf makes reports and keeps them as files, each with a description beside it.
-type reportShelf struct {
-	app *App
-	dir string
-}
-
-var reportID = regexp.MustCompile(`^[0-9a-f-]{36}$`)
-
-func (s *reportShelf) Make(ctx context.Context, r api.ReportRequest, by api.Actor) (_ api.Report, err error) {
-	m, err := s.app.ModelBy(ctx, reports.Period(r.Period), by.Name, r.Mapping, withTrend)
-	if err != nil {
-		return api.Report{}, err
-	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return api.Report{}, err
-	}
-	out := api.Report{ID: uuid.Must(uuid.NewV7()).String(), Format: r.Format, Period: r.Period, Created: time.Now().UTC(), By: by.Name}
-	file := filepath.Join(s.dir, out.ID+"."+r.Format)
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return api.Report{}, err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(file)
-		}
-	}()
-	h := sha256.New()
-	if err := errors.Join(s.app.render(ctx, m, r, io.MultiWriter(f, h)), f.Close()); err != nil {
-		return api.Report{}, err
-	}
-	info, err := os.Stat(file)
-	if err != nil {
-		return api.Report{}, err
-	}
-	out.Bytes, out.SHA256 = info.Size(), hex.EncodeToString(h.Sum(nil))
-	b, err := json.Marshal(out)
-	if err != nil {
-		return api.Report{}, err
-	}
-	if err := os.WriteFile(filepath.Join(s.dir, out.ID+".report"), b, 0o600); err != nil {
-		return api.Report{}, err
-	}
-	s.app.records.Record(csf.Event{Kind: csf.ReportGenerated, Facts: csf.Facts{"report": out.ID, "format": r.Format, "sha256": out.SHA256, "by": by.Name,
-		"from": r.Period.From.Format(time.RFC3339), "to": r.Period.To.Format(time.RFC3339), "mapping_version": m.Cover.Mapping}})
-	return out, nil
-}
-
-func (s *reportShelf) Reports(context.Context) ([]api.Report, error) {
-	names, err := filepath.Glob(filepath.Join(s.dir, "*.report"))
-	if err != nil {
-		return nil, err
-	}
-	var out []api.Report
-	for _, n := range names {
-		if r, err := readReport(n); err == nil {
-			out = append(out, r)
-		}
-	}
-	slices.SortFunc(out, func(a, b api.Report) int { return cmp.Compare(b.ID, a.ID) })
-	return out, nil
-}
-
-func (s *reportShelf) Open(_ context.Context, id string) (api.Report, io.ReadCloser, error) {
-	if !reportID.MatchString(id) {
-		return api.Report{}, nil, fmt.Errorf("report %q: %w", id, api.ErrNotFound)
-	}
-	r, err := readReport(filepath.Join(s.dir, id+".report"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return api.Report{}, nil, fmt.Errorf("report %q: %w", id, api.ErrNotFound)
-	}
-	if err != nil {
-		return api.Report{}, nil, err
-	}
-	f, err := os.Open(filepath.Join(s.dir, id+"."+r.Format))
-	if err != nil {
-		return api.Report{}, nil, err
-	}
-	return r, f, nil
-}
-
-func readReport(file string) (api.Report, error) {
-	var r api.Report
-	b, err := os.ReadFile(file)
-	if err == nil {
-		err = json.Unmarshal(b, &r)
-	}
-	return r, err
 }
