@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An event loop relays bound sessions: one thread that waits for many sockets at once (epoll, level triggered), reads
+// An event loop relays bound sessions: one goroutine that waits for many sockets at once (epoll, level triggered), reads
 // into buffers of its own, scans, and writes straight through. A session on it has no goroutine and no buffer while
 // nothing is on its way.
 //
@@ -49,7 +49,8 @@ type loop struct {
 	mu     sync.Mutex
 	inbox  []notice
 	rung   bool // event has been written for the inbox
-	closed bool
+	closed bool // nobody may come any more
+	ended  bool // event is closed
 
 	// The rest belongs to the loop's thread.
 	seats  []place // by file descriptor
@@ -94,7 +95,9 @@ type seat struct {
 	client   side
 	upstream side
 	wait     bool // the client's requests are at their bound
-	left     bool
+	// left: the loop looks at it no more. When the step that found out has ended, the session goes with these causes.
+	left             bool
+	byClient, byBack error
 }
 
 // side is one socket of a seat.
@@ -277,11 +280,20 @@ func (l *loop) tell(n notice) bool {
 		l.n++
 	}
 	l.inbox = append(l.inbox, n)
-	l.ring()
+	l.wake()
 	return true
 }
 
+// ring wakes the loop.
 func (l *loop) ring() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ended {
+		l.wake()
+	}
+}
+
+func (l *loop) wake() {
 	if !l.rung {
 		l.rung = true
 		one := [8]byte{1}
@@ -301,15 +313,22 @@ func (l *loop) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	l.ring()
+	l.wake()
 }
 
-// run is the loop's thread.
+// yieldEvery is how often the loop asks the scheduler for another turn. A goroutine that never does is taken for one that
+// must be preempted: its processor is then taken away at every wait, and the scheduler's monitor stays awake for that.
+const yieldEvery = 4 * time.Millisecond
+
+// run is the loop's goroutine.
 func (l *loop) run() {
-	runtime.LockOSThread() // nobody else's work between a wake-up and the read; the thread ends with the goroutine
 	defer unix.Close(l.epoll)
 	defer unix.Close(l.event)
 	defer l.record.Flush()
+	// A wait without an end costs the kernel no timer; who has records to hand over is woken.
+	alarm := time.AfterFunc(time.Hour, l.ring)
+	defer alarm.Stop()
+	var due, yielded time.Time
 	for {
 		n := l.waitReady()
 		l.now = l.clock()
@@ -325,20 +344,25 @@ func (l *loop) run() {
 				l.serve(p, e.Events)
 			}
 		}
-		if due := l.record.Due(); !due.IsZero() && !l.now.Before(due) {
+		switch next := l.record.Due(); {
+		case next.IsZero() || next.Equal(due) && l.now.Before(due):
+		case l.now.Before(next):
+			due = next
+			alarm.Reset(next.Sub(l.now))
+		default:
 			l.record.Flush()
+		}
+		if l.now.Sub(yielded) >= yieldEvery {
+			runtime.Gosched()
+			yielded = l.now
 		}
 	}
 }
 
-// waitReady waits for sockets, at most until the records are due.
+// waitReady waits for sockets.
 func (l *loop) waitReady() int {
 	for {
-		timeout := -1
-		if due := l.record.Due(); !due.IsZero() {
-			timeout = max(0, int((due.Sub(l.now)+time.Millisecond-1)/time.Millisecond))
-		}
-		n, err := unix.EpollWait(l.epoll, l.ready[:], timeout)
+		n, err := unix.EpollWait(l.epoll, l.ready[:], -1)
 		if err == nil {
 			return n
 		}
@@ -355,12 +379,13 @@ func (l *loop) readInbox() (end bool) {
 	l.mu.Lock()
 	inbox := l.inbox
 	l.inbox, l.rung, end = nil, false, l.closed
+	l.ended = end
 	l.mu.Unlock()
 	for _, n := range inbox {
-		if n.stop {
-			l.leave(n.seat, os.ErrDeadlineExceeded, os.ErrDeadlineExceeded)
-		} else {
-			l.sit(n.seat)
+		if !n.stop {
+			l.guarded(n.seat, func() { l.sit(n.seat) })
+		} else if !n.seat.left {
+			l.guarded(n.seat, func() { l.leave(n.seat, os.ErrDeadlineExceeded, os.ErrDeadlineExceeded) })
 		}
 	}
 	return end
@@ -380,15 +405,13 @@ func (l *loop) sit(q *seat) {
 		}
 	}
 	// A TLS connection may have read ahead.
-	l.guarded(q, func() {
-		if q.client.tls != nil {
-			l.decryptClient(q)
-		}
-		if q.upstream.tls != nil && !q.left {
-			l.decryptUpstream(q)
-		}
-		l.settle(q)
-	})
+	if q.client.tls != nil {
+		l.decryptClient(q)
+	}
+	if q.upstream.tls != nil {
+		l.decryptUpstream(q)
+	}
+	l.settle(q)
 }
 
 // serve deals with what epoll says of one socket.
@@ -396,12 +419,15 @@ func (l *loop) serve(p place, events uint32) {
 	l.guarded(p.seat, func() { l.turn(p.seat, p.upstream, events) })
 }
 
-// guarded turns a panic into the end of one session.
+// guarded turns a panic into the end of one session, and lets a session go that the step has ended.
 func (l *loop) guarded(q *seat, step func()) {
 	defer func() {
 		if p := recover(); p != nil {
 			q.s.panicked(p)
 			l.leave(q, &refusal{reason: csf.ReasonPanic, detail: "panic"}, nil)
+		}
+		if q.left {
+			go q.s.leaveLoop(q, q.byClient, q.byBack)
 		}
 	}()
 	step()
@@ -622,7 +648,7 @@ func (l *loop) waitFor(d *side, mask uint32) {
 	}
 }
 
-// leave gives the session to a goroutine that ends it, and says which side was the cause.
+// leave says that the session is to go to a goroutine that ends it, and which side was the cause.
 func (l *loop) leave(q *seat, client, upstream error) {
 	if q.left {
 		return
@@ -638,5 +664,5 @@ func (l *loop) leave(q *seat, client, upstream error) {
 	l.mu.Lock()
 	l.n--
 	l.mu.Unlock()
-	go q.s.leaveLoop(q, client, upstream)
+	q.byClient, q.byBack = client, upstream
 }

@@ -29,6 +29,7 @@ type estate struct {
 
 	seconds   int // of each pgbench run
 	copyBytes int
+	profile   string // folder for the profiles of csfproxy; empty: none
 }
 
 // target is a way to the database.
@@ -106,7 +107,7 @@ func raise(ctx context.Context, p plan) (_ *estate, err error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &estate{dir: dir, seconds: p.seconds, copyBytes: p.copyMiB << 20}
+	e := &estate{dir: dir, seconds: p.seconds, copyBytes: p.copyMiB << 20, profile: p.profile}
 	defer func() {
 		if err != nil {
 			e.down()
@@ -303,7 +304,11 @@ func (e *estate) addCSFProxy(b binary, cert, key string, sessions int) error {
 		}
 	}
 	e.targets = append(e.targets, &target{name: b.name, plain: plain, tls: tls, start: func() (*exec.Cmd, error) {
-		cmd := exec.Command(b.path, "run", "--config", filepath.Join(dir, "csfproxy.yaml"))
+		args := []string{"run", "--config", filepath.Join(dir, "csfproxy.yaml")}
+		if e.profile != "" {
+			args = append(args, "--profile", filepath.Join(e.profile, b.name))
+		}
+		cmd := exec.Command(b.path, args...)
 		log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 		if err != nil {
 			return nil, err

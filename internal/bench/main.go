@@ -19,6 +19,7 @@ type plan struct {
 	sessions int
 	copyMiB  int
 	cases    string // empty: all
+	profile  string // folder for the profiles of csfproxy; empty: none
 	out      string // Markdown file whose generated part is replaced; empty: standard output only
 }
 
@@ -46,6 +47,7 @@ func main() {
 	flag.IntVar(&p.copyMiB, "copy", 512, "MiB of each COPY")
 	flag.StringVar(&p.cases, "cases", "", "only cases whose name contains one of these texts, separated by |")
 	flag.StringVar(&p.out, "out", "", "Markdown file whose part between the bench markers is replaced")
+	flag.StringVar(&p.profile, "profile", "", "`DIR` for CPU and heap profiles of csfproxy, which cost a few percent")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
