@@ -246,6 +246,22 @@ type Store struct {
 	Retention Duration `yaml:"retention"` // default 400d
 }
 
+// Log is the transparency log over the stored events.
+type Log struct {
+	Origin      string    `yaml:"origin"`       // default: the name of the key, node.name when none is given
+	Key         Secret    `yaml:"key"`          // PRIVATE+KEY+…; left out: made under data_dir
+	PreviousKey Secret    `yaml:"previous_key"` // the key before it, while the log changes over
+	Interval    Duration  `yaml:"checkpoint_interval"`
+	Witnesses   []Witness `yaml:"witnesses"`
+}
+
+// Witness is somebody else who cosigns the log's checkpoints.
+type Witness struct {
+	Name string `yaml:"name"`
+	URL  string `yaml:"url"` // add-checkpoint is called below it
+	Key  string `yaml:"key"` // verifier key, name+id+key
+}
+
 // API is the REST listener.
 type API struct {
 	Address string `yaml:"address"` // default 127.0.0.1:8432; "off" switches it off
