@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -186,6 +187,8 @@ func (t *transparency) component() api.Component {
 	st := t.sequencer.State()
 	c.Detail = fmt.Sprintf("size %d, key %s", st.Size, t.key.KeyID())
 	switch {
+	case errors.Is(st.Err, store.ErrOtherKey): // another node's task
+		c.Detail = st.Err.Error()
 	case st.Err != nil:
 		c.Status, c.Detail = api.StatusDegraded, st.Err.Error()
 	case t.alarm != "":

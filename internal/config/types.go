@@ -20,6 +20,7 @@ type Config struct {
 	// Exceptions are the approved departures from controls.
 	Exceptions []Exception `yaml:"exceptions"`
 	Store      Store       `yaml:"store"`
+	Log        Log         `yaml:"log"`
 	API        API         `yaml:"api"`
 	Telemetry  Telemetry   `yaml:"telemetry"`
 	SelfTest   SelfTest    `yaml:"selftest"`
