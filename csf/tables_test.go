@@ -124,7 +124,7 @@ func TestKindsAndControlsAreTotal(t *testing.T) {
 	}
 	for _, id := range []string{"plaintext-refused", "proxy-header-unregistered", "malformed-frame", "unknown-identity", "expired-identity",
 		"auth-floor", "source-not-allowed", "startup-flood-limit", "cancel-wrong-key", "record-completeness", "statement-deny", "redaction-canary",
-		"upstream-verified", "third-party-marked", "unsafe-configuration", "role-separation", "store-append-only", "report-drill", "containment-drill"} {
+		"upstream-verified", "third-party-marked", "unsafe-configuration", "role-separation", "store-append-only", "report-drill", "evidence-hold", "containment-drill"} {
 		if c, ok := ControlByID(id); !ok || c.SelfTest != id || !c.Sandbox {
 			t.Errorf("control %s: self-test %q, sandbox %v", id, c.SelfTest, c.Sandbox)
 		}

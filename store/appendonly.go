@@ -50,3 +50,28 @@ func (d *DB) TryChange(ctx context.Context, change string, unprotected bool) err
 	}
 	return nil
 }
+
+// drillDay is a day that no event has.
+const drillDay = "1970-01-02"
+
+// TryDrop has retention drop a day that no event has, under a hold of its own or under none, in a transaction that is
+// rolled back. The error is ErrHeld when a hold was in the way, ErrPermission when this node may neither hold nor drop;
+// nil says that the day was dropped.
+func (d *DB) TryDrop(ctx context.Context, held bool) error {
+	tx, err := d.pool.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("event store: %w", err)
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx))
+	steps := []string{"select csfproxy.ensure_day(date '" + drillDay + "')"}
+	if held {
+		steps = append(steps, "select csfproxy.hold('self-test', '"+drillDay+"', '"+drillDay+"'::timestamptz + interval '1 day', 'drill', 'self-test')")
+	}
+	steps = append(steps, "select csfproxy.drop_day(date '"+drillDay+"')")
+	for _, s := range steps {
+		if _, err := tx.Exec(ctx, s); err != nil {
+			return refusal("drill of a hold", err)
+		}
+	}
+	return nil
+}

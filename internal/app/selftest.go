@@ -34,6 +34,7 @@ func (a *App) nodeHooks(t *selftest.Target) {
 		t.Call = a.readerCall
 	}
 	t.Tamper = a.tamperWith(false)
+	t.DropHeld = a.dropDay(true)
 	t.Recompute = func(ctx context.Context, changed bool) (string, int, error) { return a.recompute(ctx, changed) }
 }
 
@@ -47,6 +48,8 @@ func (a *App) sandboxHooks(ctx context.Context, t *selftest.Target, log *sandbox
 		t.Propose = func(context.Context, []byte) error { return nil } // a loader that checks nothing
 	case "store-append-only":
 		t.Tamper = a.tamperWith(true)
+	case "evidence-hold":
+		t.DropHeld = a.dropDay(false)
 	case "report-drill":
 		t.Recompute = func(ctx context.Context, _ bool) (string, int, error) { return a.recompute(ctx, true) }
 	case "containment-drill":
@@ -176,6 +179,24 @@ func (a *App) tamperWith(unprotected bool) func(context.Context, string) error {
 		}
 		err = db.TryChange(ctx, change, unprotected)
 		if errors.Is(err, store.ErrNoWriter) {
+			return fmt.Errorf("%w: %w", selftest.ErrNoStore, err)
+		}
+		return err
+	}
+}
+
+// dropDay has retention drop a day of its own, under a hold or not.
+func (a *App) dropDay(held bool) func(context.Context) error {
+	return func(ctx context.Context) error {
+		db, err := a.keeper.opened()
+		if err != nil {
+			return fmt.Errorf("%w: %w", selftest.ErrNoStore, err)
+		}
+		err = db.TryDrop(ctx, held)
+		switch {
+		case errors.Is(err, store.ErrHeld):
+			return fmt.Errorf("%w: %w", selftest.ErrHeld, err)
+		case errors.Is(err, store.ErrPermission):
 			return fmt.Errorf("%w: %w", selftest.ErrNoStore, err)
 		}
 		return err

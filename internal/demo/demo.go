@@ -154,7 +154,7 @@ type scene struct {
 }
 
 // sceneTimeout bounds one step.
-const sceneTimeout = 45 * time.Second
+const sceneTimeout = 2 * time.Minute
 
 func (s *show) play(ctx context.Context, sc scene) {
 	ctx, cancel := context.WithTimeout(ctx, sceneTimeout)

@@ -34,6 +34,11 @@ func TestTables(t *testing.T) {
 		{"docs/api.md", "routes", routes},
 		{"docs/protocol.md", "frontend automaton", frontendAutomaton},
 		{"docs/protocol.md", "backend automaton", backendAutomaton},
+		{"docs/csf-mapping.md", "controls", controls},
+		{"docs/coverage.md", "control rules", controlRules},
+		{"docs/coverage.md", "row rules", rowRules},
+		{"docs/coverage.md", "what each control counts", counted},
+		{"docs/coverage.md", "rows", rows},
 	} {
 		t.Run(tc.file+" "+tc.name, func(t *testing.T) {
 			file := filepath.Join(root, tc.file)
@@ -87,6 +92,81 @@ func tagsOf(k csf.Kind) []string {
 	}
 	slices.Sort(tags)
 	return tags
+}
+
+func controls(*testing.T) string {
+	var b strings.Builder
+	b.WriteString("| control | what it does | proof | self-test | fresh for | supports | limit |\n|---|---|---|---|---|---|---|\n")
+	for _, c := range csf.Controls() {
+		test := "no"
+		switch {
+		case c.Sandbox:
+			test = "yes, with sandbox"
+		case c.SelfTest != "":
+			test = "yes"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s. | %s | %s | %.0f days | %s | %s |\n", c.ID, c.Title, c.Proof, test, c.Freshness.Hours()/24, strings.Join(c.Subcategories, " "), cell(c.Limit))
+	}
+	return b.String()
+}
+
+func controlRules(*testing.T) string { return ruleTable("facts of the period", csf.ControlRules()) }
+
+func rowRules(*testing.T) string { return ruleTable("the row", csf.RowRules()) }
+
+func ruleTable(head string, rules []csf.Rule) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "| | %s | state |\n|---|---|---|\n", head)
+	for i, r := range rules {
+		state := string(r.State)
+		if state == "" {
+			state = "the worst of its controls"
+		}
+		fmt.Fprintf(&b, "| %d | %s | %s |\n", i+1, r.When, state)
+	}
+	return b.String()
+}
+
+func counted(*testing.T) string {
+	var b strings.Builder
+	b.WriteString("| control | population | violations | excepted by a register | completed exercises |\n|---|---|---|---|---|\n")
+	text := func(filters []csf.Filter) string {
+		var out []string
+		for _, f := range filters {
+			out = append(out, "`"+f.String()+"`")
+		}
+		return cell(strings.Join(out, " or "))
+	}
+	for _, c := range csf.Controls() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", c.ID, text(c.Population), text(c.Violations), text(c.Exceptions), text(c.Drills))
+	}
+	return b.String()
+}
+
+func rows(*testing.T) string {
+	var b strings.Builder
+	for _, r := range csf.BuiltinMapping().Rows() {
+		if r.Mode == csf.ModeOut {
+			continue
+		}
+		s, err := csf.Lookup(r.ID)
+		if err != nil {
+			continue
+		}
+		fmt.Fprintf(&b, "### %s\n\n%s\n\n%s, %s. Limit: %s\n\n", r.ID, s.Summary, r.Mode, r.Strength, r.Limit)
+		for _, id := range r.Controls {
+			c, _ := csf.ControlByID(id)
+			fmt.Fprintf(&b, "* `%s` (%s): %s. %s\n", id, c.Proof, c.Title, c.Limit)
+		}
+		if len(r.Controls) == 0 {
+			b.WriteString("* No control in this version: NOT EVALUATED.\n")
+		}
+		if r.Absent != "" {
+			fmt.Fprintf(&b, "* Not in this version: %s\n", r.Absent)
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
 }
 
 func reasons(*testing.T) string {

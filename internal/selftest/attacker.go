@@ -289,8 +289,13 @@ func (s *session) ask(messages ...pgproto3.FrontendMessage) reply {
 }
 
 // askRaw sends bytes as they are and reads the answer.
-func (s *session) askRaw(b []byte) (r reply) {
-	s.SetDeadline(time.Now().Add(answerWithin))
+func (s *session) askRaw(b []byte) reply { return s.exchange(b, answerWithin) }
+
+// await reads what comes within the time.
+func (s *session) await(within time.Duration) reply { return s.exchange(nil, within) }
+
+func (s *session) exchange(b []byte, within time.Duration) (r reply) {
+	s.SetDeadline(time.Now().Add(within))
 	if _, err := s.conn.Write(b); err != nil {
 		r.closed = true
 		return r

@@ -134,7 +134,7 @@ func (g *ingress) target() Target {
 			defer g.mu.Unlock()
 			return g.accepted, g.rejected
 		},
-		Contain: g.contain, Propose: g.propose, InForce: func() string { return "the hash" }, Call: g.call, Tamper: g.tamper, Recompute: g.recompute,
+		Contain: g.contain, Propose: g.propose, InForce: func() string { return "the hash" }, Call: g.call, Tamper: g.tamper, Recompute: g.recompute, DropHeld: g.dropHeld,
 	}
 }
 
@@ -175,6 +175,14 @@ func (g *ingress) tamper(context.Context, string) error {
 		return nil
 	}
 	return errors.New("permission denied")
+}
+
+func (g *ingress) dropHeld(context.Context) error {
+	time.Sleep(time.Millisecond)
+	if g.off == "evidence-hold" {
+		return nil
+	}
+	return ErrHeld
 }
 
 func (g *ingress) recompute(_ context.Context, changed bool) (string, int, error) {

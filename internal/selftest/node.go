@@ -190,3 +190,25 @@ func firstLine(s string) string {
 	s, _, _ = strings.Cut(s, "\n")
 	return s
 }
+
+// evidenceHold lets retention come upon a day that is under a hold.
+func evidenceHold(ctx context.Context, t Target) Outcome {
+	if t.DropHeld == nil {
+		return void("the target has no event store")
+	}
+	start := time.Now()
+	err := t.DropHeld(ctx)
+	var o Outcome
+	switch {
+	case errors.Is(err, ErrNoStore):
+		return void("%v", err)
+	case errors.Is(err, ErrHeld):
+		o = pass("retention was refused a day that is under a hold: %v", err)
+	case err != nil:
+		return void("retention failed for another reason than the hold: %v", err)
+	default:
+		o = fail("retention dropped a day that is under a hold")
+	}
+	o.Elapsed = time.Since(start)
+	return o
+}

@@ -141,8 +141,7 @@ func containmentDrill(ctx context.Context, t Target) Outcome {
 		}
 	}()
 	// Only read: a session that goes on would wait for its client.
-	s.SetDeadline(time.Now().Add(answerWithin))
-	end := s.askRaw(nil)
+	end := s.await(drillGoal)
 	took := time.Since(start)
 	result := func(o Outcome) Outcome {
 		o.Elapsed = took

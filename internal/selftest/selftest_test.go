@@ -63,7 +63,7 @@ func TestAgainstIngress(t *testing.T) {
 				if o.Detail == "" || strings.Contains(o.Detail, g.fixture.password) {
 					t.Errorf("detail %q", o.Detail)
 				}
-				if drill := test.ID == "containment-drill" || test.ID == "report-drill"; (o.Elapsed > 0) != drill {
+				if drill := slices.Contains([]string{"containment-drill", "report-drill", "evidence-hold"}, test.ID); (o.Elapsed > 0) != drill {
 					t.Errorf("elapsed %s", o.Elapsed)
 				}
 			})
@@ -114,6 +114,10 @@ func TestOtherTargets(t *testing.T) {
 				return errors.New("permission denied")
 			}
 		}, Fail},
+		{"evidence-hold", func(t *Target) { t.DropHeld = func(context.Context) error { return ErrNoStore } }, Void},
+		{"evidence-hold", func(t *Target) {
+			t.DropHeld = func(context.Context) error { return errors.New("the store is away") }
+		}, Void},
 		{"report-drill", func(t *Target) {
 			t.Recompute = func(context.Context, bool) (string, int, error) { return "", 5, nil }
 		}, Fail},

@@ -205,7 +205,7 @@ clusters: [{name: orders, members: [{address: "127.0.0.1:1"}]}]
 // TestAgainstServer runs the self-tests against the real ingress: they pass, and with its control off each fails.
 func TestAgainstServer(t *testing.T) {
 	// Tests of the node around the ingress run against a whole node, in internal/app.
-	ofNode := []string{"unsafe-configuration", "role-separation", "store-append-only", "report-drill"}
+	ofNode := []string{"unsafe-configuration", "role-separation", "store-append-only", "evidence-hold", "report-drill"}
 	for _, test := range Tests() {
 		if slices.Contains(ofNode, test.ID) {
 			continue

@@ -42,6 +42,9 @@ type Target struct {
 	// Tamper tries a change of stored events with the rights of whoever writes them; nothing is ever changed. The error
 	// says why it was refused, ErrNoStore that there is nothing to try it on.
 	Tamper func(ctx context.Context, change string) error
+	// DropHeld has retention drop a day that is under a hold; nothing is kept of the attempt. The error is ErrHeld when the
+	// hold was in the way, ErrNoStore when there is nothing to try it on.
+	DropHeld func(context.Context) error
 	// Recompute makes a report of the newest events twice, by the store's queries and from the events themselves, and
 	// says where the two differ, "" when they do not. With changed, one event is taken away in between.
 	Recompute func(ctx context.Context, changed bool) (difference string, events int, err error)
@@ -51,6 +54,9 @@ type Target struct {
 
 // ErrNoStore says that the event store, or the role that a test needs of it, is not there.
 var ErrNoStore = errors.New("there is no event store to try it on")
+
+// ErrHeld says that a hold kept retention from what it covers.
+var ErrHeld = errors.New("a hold keeps the events")
 
 // Verdict is what a test says.
 type Verdict string
@@ -76,29 +82,32 @@ type Test struct {
 	// ID is the name by which the control table refers to it.
 	ID  string
 	Run func(context.Context, Target) Outcome
+	// Node says that it is about the node around the ingress: it runs once, whatever the number of listeners.
+	Node bool
 }
 
 // Tests gives all self-tests in the order in which a connection meets their controls.
 func Tests() []Test {
 	return []Test{
-		{"source-not-allowed", sourceNotAllowed},
-		{"startup-flood-limit", startupFloodLimit},
-		{"proxy-header-unregistered", proxyHeaderUnregistered},
-		{"plaintext-refused", plaintextRefused},
-		{"cancel-wrong-key", cancelWrongKey},
-		{"unknown-identity", unknownIdentity},
-		{"expired-identity", expiredIdentity},
-		{"auth-floor", authFloor},
-		{"malformed-frame", malformedFrame},
-		{"upstream-verified", upstreamVerified},
-		{"third-party-marked", thirdPartyMarked},
-		{"statement-deny", statementDeny},
-		{"redaction-canary", redactionCanary},
-		{"record-completeness", recordCompleteness},
-		{"unsafe-configuration", unsafeConfiguration},
-		{"role-separation", roleSeparation},
-		{"store-append-only", storeAppendOnly},
-		{"report-drill", reportDrill},
-		{"containment-drill", containmentDrill},
+		{"source-not-allowed", sourceNotAllowed, false},
+		{"startup-flood-limit", startupFloodLimit, false},
+		{"proxy-header-unregistered", proxyHeaderUnregistered, false},
+		{"plaintext-refused", plaintextRefused, false},
+		{"cancel-wrong-key", cancelWrongKey, false},
+		{"unknown-identity", unknownIdentity, false},
+		{"expired-identity", expiredIdentity, false},
+		{"auth-floor", authFloor, false},
+		{"malformed-frame", malformedFrame, false},
+		{"upstream-verified", upstreamVerified, false},
+		{"third-party-marked", thirdPartyMarked, false},
+		{"statement-deny", statementDeny, false},
+		{"redaction-canary", redactionCanary, false},
+		{"record-completeness", recordCompleteness, false},
+		{"unsafe-configuration", unsafeConfiguration, true},
+		{"role-separation", roleSeparation, true},
+		{"store-append-only", storeAppendOnly, true},
+		{"evidence-hold", evidenceHold, true},
+		{"report-drill", reportDrill, true},
+		{"containment-drill", containmentDrill, false},
 	}
 }
