@@ -55,7 +55,7 @@ func (a *App) WritePack(ctx context.Context, w io.Writer, p reports.Period, by, 
 		return pack.Written{}, err
 	}
 	r := pack.Request{Input: in, Checkpoint: c.Note, CheckpointTime: c.Time, First: span.First, Last: span.Last, Pruned: span.Pruned, Signer: a.translog.key,
-		Spooled: live.spooled, Live: live, Previous: previous, Progress: progress, Keys: pack.Keys{Log: []string{a.translog.key.VerifierKey()}, Witnesses: a.translog.witnessKeys()}}
+		Spooled: live.spooled, Live: live, Previous: previous, Progress: progress, Keys: pack.Keys{Log: []string{a.translog.key.VerifierKey()}, Witnesses: a.witnessKeys()}}
 	keys, err := db.LogKeys(ctx)
 	if err != nil {
 		return pack.Written{}, err

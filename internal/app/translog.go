@@ -189,3 +189,12 @@ func (t *transparency) component() api.Component {
 	}
 	return c
 }
+
+// witnessKeys are the verifier keys of the witnesses that the configuration names.
+func (a *App) witnessKeys() []string {
+	var keys []string
+	for _, w := range a.cfg.Load().Log.Witnesses {
+		keys = append(keys, w.Key)
+	}
+	return keys
+}
