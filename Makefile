@@ -41,7 +41,7 @@ fuzz:
 bench: setup-test build
 	scripts/bench.sh
 
-# A thousand pgbench sessions for a minute: no error, bounded memory, everything recorded. ARGS="-sessions N -seconds N".
+# Ten minutes of clients with texts of their own, kills and reloads, then a thousand pgbench sessions. ARGS="-duration 1m -sessions 0".
 soak: setup-test build
 	$(GO) run ./internal/soak $(ARGS)
 
