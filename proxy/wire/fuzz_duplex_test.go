@@ -219,11 +219,10 @@ func whole(t *testing.T, stream []byte, fate []bool, see func(frame []byte, pass
 	return dropped
 }
 
-// sameAgain holds a frame that went on against pgproto3, whose decoders and encoders are nobody's here.
+// sameAgain holds a frame that went on against pgproto3, whose decoders and encoders are nobody's here. FunctionCall is
+// left out: pgproto3 decides about format codes, which are PostgreSQL's to refuse.
 func sameAgain(t *testing.T, frame []byte) {
-	var m interface {
-		pgproto3.Message
-	}
+	var m pgproto3.Message
 	switch frame[0] {
 	case 'Q':
 		m = &pgproto3.Query{}
@@ -241,8 +240,6 @@ func sameAgain(t *testing.T, frame []byte) {
 		m = &pgproto3.Sync{}
 	case 'H':
 		m = &pgproto3.Flush{}
-	case 'F':
-		m = &pgproto3.FunctionCall{}
 	default:
 		return
 	}
