@@ -382,29 +382,50 @@ func (c *user) setting(ctx context.Context) error {
 	return same(got, m)
 }
 
-// cancel ends a statement of its own by a CancelRequest. A statement that it hits is cancelled; one that has not begun
-// when it comes is not, and ends by itself.
+// cancel ends a statement of its own by CancelRequests. One that arrives before the statement has begun has no effect, as
+// in PostgreSQL: there is another soon.
 func (c *user) cancel(ctx context.Context) error {
 	m := c.next()
-	done := make(chan error, 1)
 	pc := c.conn.PgConn()
-	asked, stop := context.WithTimeout(ctx, 10*time.Second)
-	defer stop()
+	ended := make(chan struct{})
+	done := make(chan error, 1)
 	wait := time.Duration(20+c.rnd.IntN(100)) * time.Millisecond
 	go func() {
-		sleep(asked, wait)
-		done <- pc.CancelRequest(asked)
+		asked, stop := context.WithTimeout(ctx, 30*time.Second)
+		defer stop()
+		for {
+			select {
+			case <-ended:
+				done <- nil
+				return
+			case <-time.After(wait):
+			}
+			if err := pc.CancelRequest(asked); err != nil {
+				done <- err
+				return
+			}
+			wait = 500 * time.Millisecond
+		}
 	}()
 	var got string
-	err := c.conn.QueryRow(ctx, "SELECT '"+m+"' FROM pg_sleep(3)", pgx.QueryExecModeSimpleProtocol).Scan(&got)
+	err := c.conn.QueryRow(ctx, "SELECT '"+m+"' FROM pg_sleep(20)", pgx.QueryExecModeSimpleProtocol).Scan(&got)
+	close(ended)
 	if cerr := <-done; cerr != nil && !c.conn.IsClosed() && !c.ledger.wasKilled(c.application) {
 		return wrong("the cancel request: %v", cerr)
 	}
 	if err == nil {
 		c.statements++
-		return wrong("%s was not cancelled", m)
+		return wrong("%s was not cancelled in 20 s", m)
 	}
-	return c.wantState(err, "57014")
+	if err := c.wantState(err, "57014"); err != nil {
+		return err
+	}
+	// One that was on its way when the statement ended may hit this one, and no other.
+	if _, err := c.conn.Exec(ctx, "SELECT 1", pgx.QueryExecModeSimpleProtocol); err != nil {
+		return c.wantState(err, "57014")
+	}
+	c.statements++
+	return nil
 }
 
 // again leaves in order and comes back.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"regexp"
-	"strconv"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -114,12 +113,4 @@ func (c *user) own() string { return fmt.Sprintf("mk%04d", c.number) }
 func (c *user) next() string {
 	c.markers++
 	return c.own() + "x" + fmt.Sprintf("%08d", c.markers) + "z"
-}
-
-func atoi(s string) int {
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		return -1
-	}
-	return n
 }

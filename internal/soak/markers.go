@@ -31,7 +31,7 @@ const (
 func (n *node) markers(ctx context.Context, p plan, t *results, did *work) error {
 	l := newLedger()
 	began := time.Now()
-	before, err := n.sample(ctx, began)
+	before, err := n.rested(ctx, began)
 	if err != nil {
 		return err
 	}
@@ -151,6 +151,18 @@ func (n *node) sampler(ctx context.Context, began time.Time, f *os.File) (out []
 	}
 	fmt.Fprintln(f)
 	return out, nil
+}
+
+// rested gives how the node is without a session: once the last has ended and its connections are gone.
+func (n *node) rested(ctx context.Context, began time.Time) (sample, error) {
+	var last sample
+	for deadline := time.Now().Add(quiet); ; sleep(ctx, 500*time.Millisecond) {
+		s, err := n.sample(ctx, began)
+		if err != nil || s.sessions == 0 && s.goroutines == last.goroutines && s.files == last.files || time.Now().After(deadline) {
+			return s, err
+		}
+		last = s
+	}
 }
 
 // settled waits until the node is as it was before, or the time for it is over, and gives how it is then.
