@@ -119,7 +119,7 @@ func run(ctx context.Context, p plan, t *results) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Stop(context.WithoutCancel(ctx), privatepg.Immediate)) }()
-	if err := seed(ctx, db); err != nil {
+	if err := seed(ctx, db, p.sessions > 0); err != nil {
 		return err
 	}
 	port, err := privatepg.FreePort()

@@ -23,7 +23,7 @@ import (
 )
 
 // seed makes the role, its database with pgbench's tables, and the event store's.
-func seed(ctx context.Context, db *privatepg.Server) error {
+func seed(ctx context.Context, db *privatepg.Server, withPgbench bool) error {
 	c, err := pgx.Connect(ctx, db.URL("postgres", ""))
 	if err != nil {
 		return err
@@ -44,6 +44,9 @@ func seed(ctx context.Context, db *privatepg.Server) error {
 	defer d.Close(ctx)
 	if _, err := d.Exec(ctx, "CREATE TABLE marks (client int, what text); CREATE INDEX ON marks (client); ALTER TABLE marks OWNER TO soak"); err != nil {
 		return err
+	}
+	if !withPgbench {
+		return nil
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(db.BinDir(), "pgbench"), "-i", "-q", "-s", "20")
 	cmd.Env = append(os.Environ(), "PGHOST=127.0.0.1", "PGPORT="+strconv.Itoa(db.Port()), "PGUSER=soak", "PGDATABASE=soak", "PGPASSWORD="+password)
