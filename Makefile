@@ -33,15 +33,15 @@ staticcheck:
 test: setup-test vet staticcheck build
 	$(GO) test -race -timeout 14m -p 2 ./...
 
-# Each fuzz target for FUZZTIME (default 1m).
+# Each fuzz target for FUZZTIME (default 1m) with WORKERS at once (default 1); prints the executions of each.
 fuzz:
-	scripts/fuzz.sh $(or $(FUZZTIME),1m)
+	scripts/fuzz.sh $(or $(FUZZTIME),1m) $(or $(WORKERS),1)
 
 # Throughput and CPU per transaction against a direct connection and PgBouncer, in one run.
 bench: setup-test build
 	scripts/bench.sh
 
-# A thousand pgbench sessions for a minute: no error, bounded memory, everything recorded. ARGS="-sessions N -seconds N".
+# Ten minutes of clients with texts of their own, kills and reloads, then a thousand pgbench sessions. ARGS="-duration 1m -sessions 0".
 soak: setup-test build
 	$(GO) run ./internal/soak $(ARGS)
 

@@ -51,6 +51,7 @@ const (
 
 	// CancelRequest.
 	ReasonCancelUnknown   Reason = "cancel_key_unknown"
+	ReasonCancelEnded     Reason = "cancel_session_ended"
 	ReasonCancelMalformed Reason = "cancel_malformed"
 	ReasonCancelPlaintext Reason = "cancel_plaintext"
 	ReasonCancelRate      Reason = "cancel_rate"

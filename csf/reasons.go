@@ -44,6 +44,7 @@ var reasons = []ReasonInfo{
 	{ReasonReplication, AuthzDenied, "28000", "replication is not permitted for this identity", "the identity's registration does not permit replication"},
 
 	{ReasonCancelUnknown, CancelRefused, "", "", "no session of this node has that cancel key"},
+	{ReasonCancelEnded, CancelRefused, "", "", "the cancel key's session has ended; drivers send such requests when they lose a connection"},
 	{ReasonCancelMalformed, CancelRefused, "", "", "the CancelRequest's length is wrong"},
 	{ReasonCancelPlaintext, CancelRefused, "", "", "a CancelRequest in plaintext on a listener that requires TLS"},
 	{ReasonCancelRate, CancelRefused, "", "", "too many CancelRequests at once"},

@@ -21,6 +21,9 @@ const (
 	// cancelsAtOnce bounds CancelRequests in flight to upstreams; more wait for up to cancelTimeout, logins go on.
 	cancelsAtOnce = 64
 	cancelTimeout = 10 * time.Second
+	// cancelKeysEnded is how many keys of ended sessions are remembered, so that a request that comes too late is told
+	// from a guess: drivers send one for each connection that they lose, all at once after a switch.
+	cancelKeysEnded = 4096
 )
 
 // cancelKeys maps the keys that this node issued to the sessions that hold them. The process id in
@@ -30,6 +33,10 @@ type cancelKeys struct {
 	mu   sync.Mutex
 	byID map[uint32]cancelTarget
 	slot chan struct{}
+	// ended are the keys of sessions that ended lately, with the order in which they did: last[oldest] goes first.
+	ended  map[uint32][]byte
+	last   []uint32
+	oldest int
 	// anyKey takes the process id alone. Only a sandbox sets it.
 	anyKey bool
 }
@@ -40,7 +47,7 @@ type cancelTarget struct {
 }
 
 func newCancelKeys() *cancelKeys {
-	return &cancelKeys{byID: make(map[uint32]cancelTarget), slot: make(chan struct{}, cancelsAtOnce)}
+	return &cancelKeys{byID: make(map[uint32]cancelTarget), slot: make(chan struct{}, cancelsAtOnce), ended: make(map[uint32][]byte)}
 }
 
 // issue makes a key for the session. It lives until revoke.
@@ -56,7 +63,8 @@ func (k *cancelKeys) issue(s *Session, long bool) (pid uint32, key []byte) {
 		var b [4]byte
 		rand.Read(b[:])
 		pid = binary.BigEndian.Uint32(b[:]) & 0x7fffffff // drivers print it as a signed number
-		if _, taken := k.byID[pid]; !taken && pid != 0 {
+		_, taken := k.byID[pid]
+		if _, ended := k.ended[pid]; !taken && !ended && pid != 0 {
 			break
 		}
 	}
@@ -66,8 +74,26 @@ func (k *cancelKeys) issue(s *Session, long bool) (pid uint32, key []byte) {
 
 func (k *cancelKeys) revoke(pid uint32) {
 	k.mu.Lock()
+	defer k.mu.Unlock()
+	t, ok := k.byID[pid]
+	if !ok {
+		return
+	}
 	delete(k.byID, pid)
-	k.mu.Unlock()
+	if k.ended[pid] = t.key; len(k.last) < cancelKeysEnded {
+		k.last = append(k.last, pid)
+		return
+	}
+	delete(k.ended, k.last[k.oldest])
+	k.last[k.oldest], k.oldest = pid, (k.oldest+1)%cancelKeysEnded
+}
+
+// belated says that the key was that of a session which ended lately.
+func (k *cancelKeys) belated(pid uint32, key []byte) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	was, ok := k.ended[pid]
+	return ok && subtle.ConstantTimeCompare(was, key) == 1
 }
 
 // find gives the session that the key names. The comparison takes the same time for any wrong key of the right length.
@@ -96,6 +122,9 @@ func (s *Session) cancel(ctx context.Context, head wire.StartupHeader) error {
 		return refuse(csf.ReasonCancelPlaintext, "")
 	}
 	target, ok := s.srv.cancels.find(req.PID, req.Key)
+	if !ok && s.srv.cancels.belated(req.PID, req.Key) {
+		return refuse(csf.ReasonCancelEnded, "")
+	}
 	if !ok {
 		return refuse(csf.ReasonCancelUnknown, "")
 	}
@@ -117,7 +146,7 @@ func (s *Session) cancel(ctx context.Context, head wire.StartupHeader) error {
 		return &refusal{reason: csf.ReasonCancelUpstream, detail: "others for the session are under way", err: ctx.Err()}
 	}
 	if target.stopped() != nil {
-		return refuse(csf.ReasonCancelUnknown, "the session ended")
+		return refuse(csf.ReasonCancelEnded, "")
 	}
 	if err := target.cancelUpstream(ctx); err != nil {
 		return &refusal{reason: csf.ReasonCancelUpstream, err: err}

@@ -232,7 +232,7 @@ func TestHundredCancelsForOne(t *testing.T) {
 	if got := reaction(in.dialled(late), true, time.Second); got != "close" {
 		t.Error(got)
 	}
-	in.waitFor(csf.CancelRefused, csf.ReasonCancelUnknown)
+	in.waitFor(csf.CancelRefused, csf.ReasonCancelEnded)
 }
 
 // TestSlowReader stops reading a large result: the ingress holds a bounded part of it and then gives up.

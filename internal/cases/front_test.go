@@ -29,7 +29,7 @@ type vector struct {
 }
 
 // vectors reads a file of testdata.
-func vectors(t *testing.T, file string) []vector {
+func vectors(t testing.TB, file string) []vector {
 	t.Helper()
 	f, err := os.Open("testdata/" + file)
 	if err != nil {
@@ -47,7 +47,7 @@ func vectors(t *testing.T, file string) []vector {
 	return out
 }
 
-func unhex(t *testing.T, s string) []byte {
+func unhex(t testing.TB, s string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(s)
 	if err != nil {

@@ -77,7 +77,7 @@ type ingress struct {
 }
 
 // start runs an ingress with the built-in rules. edit changes its configuration first.
-func start(t *testing.T, edit func(*config.Config)) *ingress {
+func start(t testing.TB, edit func(*config.Config)) *ingress {
 	t.Helper()
 	loopback := netip.MustParsePrefix("127.0.0.0/8")
 	identity := func(user string) config.Identity {
@@ -144,7 +144,7 @@ func (in *ingress) url() string {
 }
 
 // ready gives a logged-in session's socket.
-func (in *ingress) ready(t *testing.T) net.Conn {
+func (in *ingress) ready(t testing.TB) net.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -161,7 +161,7 @@ func (in *ingress) ready(t *testing.T) net.Conn {
 }
 
 // raw gives a new connection's socket.
-func (in *ingress) raw(t *testing.T) net.Conn {
+func (in *ingress) raw(t testing.TB) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", in.addr)
 	if err != nil {
@@ -172,7 +172,7 @@ func (in *ingress) raw(t *testing.T) net.Conn {
 }
 
 // waitFor gives the first event since a moment that ok accepts.
-func (in *ingress) waitFor(t *testing.T, since time.Time, kind csf.Kind, reason csf.Reason) csf.Event {
+func (in *ingress) waitFor(t testing.TB, since time.Time, kind csf.Kind, reason csf.Reason) csf.Event {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		for _, e := range in.log.since(since) {

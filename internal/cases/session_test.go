@@ -212,7 +212,7 @@ func TestStrayCancels(t *testing.T) {
 	for deadline := time.Now().Add(5 * time.Second); len(in.srv.Sessions()) > 1 && time.Now().Before(deadline); {
 		time.Sleep(5 * time.Millisecond)
 	}
-	in.waitFor(t, cancel(pid, key), csf.CancelRefused, csf.ReasonCancelUnknown)
+	in.waitFor(t, cancel(pid, key), csf.CancelRefused, csf.ReasonCancelEnded)
 	if _, err := b.Exec(ctx, "SELECT 1").ReadAll(); err != nil {
 		t.Errorf("the other session: %v", err)
 	}

@@ -3,6 +3,7 @@ package auth
 import (
 	"bytes"
 	"io"
+	"strings"
 	"testing"
 )
 
@@ -80,6 +81,70 @@ func FuzzRelay(f *testing.F) {
 		case "", "p", "p p":
 		default:
 			t.Fatalf("the upstream was sent %s", toUpstream)
+		}
+	})
+}
+
+// FuzzLogin: whatever an upstream sends, the login does not succeed unless the upstream has proved that it knows the
+// verifier, which no bytes made beforehand do; it is sent at most the two SASL responses, never the password, and the
+// second only behind a nonce that extends ours.
+func FuzzLogin(f *testing.F) {
+	nonce, err := newNonce(&counter{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	sasl := authenticationSASL()
+	for _, h := range upstreamVectors(f) {
+		send := strings.ReplaceAll(strings.ReplaceAll(h.send, "$NONCE", nonce), "A...", "AAAA")
+		if text, ok := strings.CutPrefix(send, "sasl-continue:"); ok {
+			send = string(authentication(authSASLContinue, []byte(text)))
+		} else if text, ok := strings.CutPrefix(send, "sasl-final:"); ok {
+			send = string(authentication(authSASLFinal, []byte(text)))
+		}
+		begin := map[string][]byte{"Startup": nil, "SASLInitial": sasl,
+			"SASLFinal": append(bytes.Clone(sasl), authentication(authSASLContinue, []byte("r="+nonce+"server,s=c2FsdA==,i=4096"))...)}[h.after]
+		f.Add(append(bytes.Clone(begin), send...), true)
+	}
+	// A whole exchange that was right under other randomness.
+	whole := &bytes.Buffer{}
+	v := testVerifier(f, "secret")
+	c := pipe(f, func(p *streamConn) { upstreamSCRAM(p, v, "") })
+	c.r = io.TeeReader(c.r, whole)
+	if _, err := Login(c, LoginOptions{User: "app", Credential: Credential{Password: "secret"}, Methods: Floor, Rand: &counter{n: 100}}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole.Bytes(), false)
+	k, err := deriveKeys("secret", v.Salt, v.Iterations)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, input []byte, byKeys bool) {
+		cred := Credential{Password: "secret"}
+		if byKeys {
+			cred = Credential{ClientKey: k.client, ServerKey: k.server}
+		}
+		u := fromBytes(input)
+		_, err := Login(u, LoginOptions{User: "app", Credential: cred, Methods: Floor, Encrypted: true, Rand: &counter{}})
+		if err == nil {
+			t.Fatal("logged in to an upstream that has proved nothing")
+		}
+		asError(t, err)
+		sent := bytes.Join(u.sent, nil)
+		if bytes.Contains(sent, []byte("secret")) || bytes.Contains(sent, k.client) || bytes.Contains(sent, k.server) {
+			t.Fatalf("a secret is in %q", sent)
+		}
+		switch summary(t, u.sent) {
+		case "":
+		case "p":
+			if !bytes.HasPrefix(input, sasl[:1]) && !bytes.Contains(input, []byte("SCRAM-SHA-256\x00")) {
+				t.Fatal("a response without an offer of SCRAM")
+			}
+		case "p p":
+			if !bytes.Contains(u.sent[1], []byte("r="+nonce)) || !bytes.Contains(input, []byte("r="+nonce)) {
+				t.Fatalf("a proof behind a foreign nonce: %q", u.sent[1])
+			}
+		default:
+			t.Fatalf("sent %s", summary(t, u.sent))
 		}
 	})
 }

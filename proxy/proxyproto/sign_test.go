@@ -2,13 +2,10 @@ package proxyproto
 
 import (
 	"bytes"
-	"net"
 	"net/netip"
 	"testing"
 	"testing/iotest"
 	"time"
-
-	pp "github.com/pires/go-proxyproto"
 
 	"github.com/csfproxy/csfproxy/csf"
 )
@@ -85,66 +82,4 @@ func TestSigned(t *testing.T) {
 	if _, err := Sign([]byte("PROXY"), key, testTime()); err == nil {
 		t.Error("signed what is no header")
 	}
-}
-
-// FuzzHeader: no panic, never a byte read past the header or the cap, and an accepted header
-// reads the same again, also when the library writes it.
-func FuzzHeader(f *testing.F) {
-	for _, v := range ownVectors() {
-		f.Add(v.input)
-	}
-	key := bytes.Repeat([]byte{7}, MinKey)
-	b, err := AppendSigned(nil, netip.MustParseAddrPort("192.0.2.10:1"), netip.MustParseAddrPort("192.0.2.1:2"), key, testTime())
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(b)
-	src := newSource(f, nil)
-	f.Fuzz(func(t *testing.T, input []byte) {
-		in := bytes.NewReader(input)
-		h, err := Read(in, src, testTime())
-		read := len(input) - in.Len()
-		if read > MaxHeader {
-			t.Fatalf("%d bytes read", read)
-		}
-		if err != nil {
-			e, ok := err.(*Error)
-			if !ok || e.Reason == "" || len(e.Raw) > MaxHeader {
-				t.Fatalf("%v", err)
-			}
-			for i := range len(e.Detail) {
-				if e.Detail[i] < ' ' || e.Detail[i] > '~' {
-					t.Fatalf("raw bytes in %q", e.Detail)
-				}
-			}
-			return
-		}
-		if read != len(h.Raw) || !bytes.Equal(h.Raw, input[:read]) {
-			t.Fatal("Raw is not what was read")
-		}
-		again, err := Read(bytes.NewReader(h.Raw), src, testTime())
-		if err != nil || again.Source != h.Source || again.Destination != h.Destination || again.Local != h.Local {
-			t.Fatalf("read again: %+v %v", again, err)
-		}
-		if h.Local {
-			return
-		}
-		if ok, why := src.Permits(h.Source.Addr()); !ok {
-			t.Fatalf("accepted %v: %s", h.Source, why)
-		}
-		if h.Source.Addr().Is4() != h.Destination.Addr().Is4() {
-			return // a destination in IPv4-mapped form
-		}
-		for version := byte(1); version <= 2; version++ {
-			ppHeader := pp.HeaderProxyFromAddrs(version, net.TCPAddrFromAddrPort(h.Source), net.TCPAddrFromAddrPort(h.Destination))
-			text, err := ppHeader.Format()
-			if err != nil {
-				t.Fatal(err)
-			}
-			third, err := Read(bytes.NewReader(text), src, testTime())
-			if err != nil || third.Source != h.Source || third.Destination != h.Destination {
-				t.Fatalf("written as version %d: %+v %v", version, third, err)
-			}
-		}
-	})
 }

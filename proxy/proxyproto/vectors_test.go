@@ -123,6 +123,41 @@ func ownVectors() []vector {
 		vector{"PP-66", []byte(startup), false})
 }
 
+// fileVectors reads the catalogue's file.
+func fileVectors(t testing.TB) []vector {
+	t.Helper()
+	f, err := os.Open("testdata/proxyproto_vectors.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	var vectors []vector
+	for lines.Scan() {
+		var v struct {
+			ID, Peer string
+			Header   json.RawMessage
+		}
+		if err := json.Unmarshal(lines.Bytes(), &v); err != nil {
+			t.Fatal(err)
+		}
+		var parts []string
+		if json.Unmarshal(v.Header, &parts) != nil {
+			var one string
+			if err := json.Unmarshal(v.Header, &one); err != nil {
+				t.Fatal(err)
+			}
+			parts = []string{one}
+		}
+		vectors = append(vectors, vector{v.ID, unhex(t, strings.Join(parts, "")), v.Peer == "trusted"})
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return vectors
+}
+
 // TestVectors runs every vector of the catalogue, at once and byte by byte.
 func TestVectors(t *testing.T) {
 	want := map[string]verdict{
@@ -209,37 +244,8 @@ func TestVectors(t *testing.T) {
 		"PP-81": {source: "192.0.2.10:50000", rest: 46},
 		"PP-82": {reason: csf.ReasonProxyMissing},
 	}
-	f, err := os.Open("testdata/proxyproto_vectors.jsonl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	vectors := ownVectors()
-	n := 0
-	for lines.Scan() {
-		var v struct {
-			ID, Peer string
-			Header   json.RawMessage
-		}
-		if err := json.Unmarshal(lines.Bytes(), &v); err != nil {
-			t.Fatal(err)
-		}
-		n++
-		var parts []string
-		if json.Unmarshal(v.Header, &parts) != nil {
-			var one string
-			if err := json.Unmarshal(v.Header, &one); err != nil {
-				t.Fatal(err)
-			}
-			parts = []string{one}
-		}
-		vectors = append(vectors, vector{v.ID, unhex(t, strings.Join(parts, "")), v.Peer == "trusted"})
-	}
-	if err := lines.Err(); err != nil {
-		t.Fatal(err)
-	}
+	fromFile := fileVectors(t)
+	vectors, n := append(ownVectors(), fromFile...), len(fromFile)
 	run := make(map[string]bool)
 	for _, v := range vectors {
 		run[v.id] = true
