@@ -4,7 +4,7 @@ GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS = -X main.version=$(VERSION)
 
-.PHONY: run test build setup-run setup-test vet staticcheck fuzz bench soak clean
+.PHONY: run test build setup-run setup-test vet staticcheck fuzz bench bench-store soak clean
 
 run: setup-run build
 ifdef CONFIG
@@ -40,6 +40,10 @@ fuzz:
 # Throughput and CPU per transaction against a direct connection and PgBouncer, in one run.
 bench: setup-test build
 	scripts/bench.sh
+
+# The event store: spool to PostgreSQL, statement blocks, durable statements, a year's coverage. ARGS="-cases events -events N".
+bench-store: setup-test
+	$(GO) run ./internal/benchstore $(ARGS)
 
 # A thousand pgbench sessions for a minute: no error, bounded memory, everything recorded. ARGS="-sessions N -seconds N".
 soak: setup-test build
