@@ -143,14 +143,14 @@ func events(ctx context.Context, p plan, url string) error {
 	took := time.Since(start)
 	fmt.Printf("events: %d appended to the spool, %.0f/s from one goroutine, %.2f µs of processor each, %.0f bytes each\n",
 		p.events, float64(p.events)/took.Seconds(), float64((cpu()-used).Microseconds())/float64(p.events), float64(s.Stats().Bytes)/float64(p.events))
-	used = cpu()
+	used, server := cpu(), serverCPU(p.dir)
 	n, took, db, err := drain(ctx, s, url)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	fmt.Printf("events: %d from spool to PostgreSQL in %.1f s, %.0f/s; this program %.2f µs of processor each\n",
-		n, took.Seconds(), float64(n)/took.Seconds(), float64((cpu()-used).Microseconds())/float64(n))
+	fmt.Printf("events: %d from spool to PostgreSQL in %.1f s, %.0f/s; processor for each: this program %.2f µs, the server %.2f µs\n",
+		n, took.Seconds(), float64(n)/took.Seconds(), float64((cpu()-used).Microseconds())/float64(n), float64((serverCPU(p.dir)-server).Microseconds())/float64(n))
 	return nil
 }
 
@@ -173,7 +173,7 @@ func statements(ctx context.Context, p plan, url string) error {
 	run, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- i.Run(run) }()
-	start, used := time.Now(), cpu()
+	start, used, server := time.Now(), cpu(), serverCPU(p.dir)
 	var loops sync.WaitGroup
 	const writers = 2
 	for l := range writers {
@@ -204,9 +204,9 @@ func statements(ctx context.Context, p plan, url string) error {
 		return err
 	}
 	st := r.Stats()
-	fmt.Printf("statements: %d records by %d loops in %d blocks, %d lost; recorded at %.0f/s, in PostgreSQL at %.0f/s (both at once, %.1f s); this program %.3f µs of processor and %.1f bytes in the spool each\n",
+	fmt.Printf("statements: %d records by %d loops in %d blocks, %d lost; recorded at %.0f/s, in PostgreSQL at %.0f/s (both at once, %.1f s); processor for each: this program %.3f µs, the server %.3f µs\n",
 		st.Records, writers, st.Blocks, st.Lost, float64(st.Records)/recorded.Seconds(), float64(st.Records)/took.Seconds(), took.Seconds(),
-		float64((cpu()-used).Nanoseconds())/1e3/float64(st.Records), float64(s.Stats().Bytes)/float64(st.Records))
+		float64((cpu()-used).Nanoseconds())/1e3/float64(st.Records), float64((serverCPU(p.dir)-server).Nanoseconds())/1e3/float64(st.Records))
 	return nil
 }
 
