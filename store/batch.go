@@ -93,6 +93,9 @@ func storeRows(ctx context.Context, tx pgx.Tx, node, log string, b *rowBatch) (b
 	if err := b.sums.store(ctx, tx, node, epoch); err != nil {
 		return out, err
 	}
+	if err := b.storeLeaves(ctx, tx, node, epoch); err != nil {
+		return out, err
+	}
 	out.last, out.stored = b.last(), len(b.records)
 	_, err = tx.Exec(ctx, "update csfproxy.logs set last_seq = $3, updated_at = now() where node = $1 and log = $2", node, log, int64(out.last))
 	return out, err

@@ -11,6 +11,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/csfproxy/csfproxy/csf"
 )
 
@@ -176,6 +178,8 @@ type rowBatch struct {
 	epochAt      int    // of a row's epoch in its bytes; the node is the same in all
 	days         []time.Time
 	sums         *rollup
+	leaves       []tlog.Hash // of each record, as times
+	times        []int64     // in microseconds
 	fingerprints []fingerprint
 }
 
@@ -198,6 +202,8 @@ func encodeRows(node, log string, records []Record) (*rowBatch, error) {
 	}
 	b := &rowBatch{records: records, buf: make([]byte, 0, size), starts: make([]int, 0, len(records)), sums: newRollup(),
 		epochAt: 2 + 4 + 8 + 4 + len(columnText([]byte(node))) + 4}
+	b.leaves, b.times = make([]tlog.Hash, 0, len(records)), make([]int64, 0, len(records))
+	var hasher leafHasher
 	lastDay := int64(-1)
 	for _, rec := range records {
 		c, err := columnsOf(rec.Payload)
@@ -215,6 +221,11 @@ func encodeRows(node, log string, records []Record) (*rowBatch, error) {
 		b.buf = c.appendRow(b.buf, rec.Payload)
 		b.sums.add(&c)
 		b.addFingerprint(&c)
+		leaf, err := hasher.hash(rec.Payload)
+		if err != nil {
+			return nil, fmt.Errorf("spooled event %d: %w", rec.Seq, err)
+		}
+		b.leaves, b.times = append(b.leaves, leaf), append(b.times, c.micros)
 	}
 	return b, nil
 }

@@ -28,6 +28,15 @@ import (
 
 // Model evaluates a period from the event store, with everything that was recorded before the call.
 func (a *App) Model(ctx context.Context, p reports.Period, by string) (reports.Model, error) {
+	return a.ModelBy(ctx, p, by, "")
+}
+
+// ModelBy is Model under a version of the mapping that the program carries; "" is the configured mapping.
+func (a *App) ModelBy(ctx context.Context, p reports.Period, by, mapping string) (reports.Model, error) {
+	rows, err := a.mapping(mapping)
+	if err != nil {
+		return reports.Model{}, err
+	}
 	a.writeCounts()
 	db, err := a.keeper.current(ctx)
 	if err != nil {
@@ -36,6 +45,7 @@ func (a *App) Model(ctx context.Context, p reports.Period, by string) (reports.M
 	cfg := a.cfg.Load()
 	in := reports.Input{
 		Period: p, Now: time.Now(), By: by, Generator: "csfproxy " + a.opt.Version, ConfigSHA256: cfg.Hash, Registers: registerEntries(cfg),
+		Mapping: rows, Exceptions: exceptionEntries(cfg),
 	}
 	if cfg.CSF.Catalog != "" {
 		if in.Catalog, err = csf.LoadCatalog(cfg.CSF.Catalog); err != nil {
@@ -154,8 +164,26 @@ func (s selfTests) Results(ctx context.Context) ([]api.SelfTestResult, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", api.ErrUnavailable, err)
 	}
+	type run struct {
+		node, test string
+		at         int64
+	}
+	sandboxes := map[run]csf.Event{}
+	key := func(e csf.Event) run { return run{e.Node, csf.FieldText(e, "test"), e.Time.UnixNano()} }
+	for _, e := range events {
+		if csf.FieldText(e, "sandbox") == "true" {
+			sandboxes[key(e)] = e
+		}
+	}
 	var out []api.SelfTestResult
 	for _, e := range events {
+		if csf.FieldText(e, "sandbox") == "true" {
+			continue // shown with the run against the listener
+		}
+		var off, offDetail string
+		if s, ok := sandboxes[key(e)]; ok {
+			off, offDetail = outcome(selftest.Verdict(csf.FieldText(s, "result"))), csf.FieldText(s, "detail")
+		}
 		ms, _ := e.Facts["duration_ms"].(json.Number)
 		n, _ := ms.Int64()
 		if f, ok := e.Facts["duration_ms"].(float64); ok {
@@ -163,7 +191,7 @@ func (s selfTests) Results(ctx context.Context) ([]api.SelfTestResult, error) {
 		}
 		control := csf.FieldText(e, "control")
 		out = append(out, api.SelfTestResult{ID: fmt.Sprintf("%s-%d", e.Node, e.Seq), Control: control, Title: titleOf(control), Time: e.Time, Milliseconds: n,
-			Outcome: outcome(selftest.Verdict(csf.FieldText(e, "result"))), Detail: csf.FieldText(e, "detail"), Subcategories: csf.BuiltinMapping().Subcategories(control)})
+			Outcome: outcome(selftest.Verdict(csf.FieldText(e, "result"))), Detail: csf.FieldText(e, "detail"), Sandbox: off, SandboxDetail: offDetail, Subcategories: csf.BuiltinMapping().Subcategories(control)})
 	}
 	return out, nil
 }
@@ -176,7 +204,8 @@ func (s selfTests) Run(ctx context.Context, controls []string, _ api.Actor) ([]a
 	var out []api.SelfTestResult
 	for _, r := range results {
 		out = append(out, api.SelfTestResult{ID: r.Test, Control: r.Control, Title: titleOf(r.Control), Time: r.Time, Milliseconds: r.Duration.Milliseconds(),
-			Outcome: outcome(r.Result), Detail: r.Detail, Subcategories: csf.BuiltinMapping().Subcategories(r.Control)})
+			Outcome: outcome(r.Result), Detail: r.Detail, Sandbox: sandboxOutcome(r.Sandbox), SandboxDetail: r.SandboxDetail,
+			Subcategories: csf.BuiltinMapping().Subcategories(r.Control)})
 	}
 	return out, err
 }
@@ -189,6 +218,13 @@ func outcome(v selftest.Verdict) string {
 		return "failed"
 	}
 	return "void"
+}
+
+func sandboxOutcome(v selftest.Verdict) string {
+	if v == "" {
+		return ""
+	}
+	return outcome(v)
 }
 
 func titleOf(control string) string {
@@ -205,7 +241,7 @@ type reportShelf struct {
 var reportID = regexp.MustCompile(`^[0-9a-f-]{36}$`)
 
 func (s *reportShelf) Make(ctx context.Context, r api.ReportRequest, by api.Actor) (_ api.Report, err error) {
-	m, err := s.app.Model(ctx, reports.Period(r.Period), by.Name)
+	m, err := s.app.ModelBy(ctx, reports.Period(r.Period), by.Name, r.Mapping)
 	if err != nil {
 		return api.Report{}, err
 	}

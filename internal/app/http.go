@@ -33,6 +33,7 @@ func (a *App) openAPI(ctx context.Context) error {
 	if a.tokens, err = api.LoadTokens(file); err != nil {
 		return err
 	}
+	a.reader = a.tokens.AddSelfTest(api.RoleAuditor)
 	withTLS := cfg.API.TLS.Cert != ""
 	local, err := api.CheckAddress(cfg.API.Address, withTLS)
 	if err != nil {
@@ -128,7 +129,7 @@ func (h health) Components(context.Context) []api.Component {
 			spool.Status = api.StatusDegraded
 		}
 	}
-	out := []api.Component{spool, a.keeper.component()}
+	out := []api.Component{spool, a.keeper.component(), a.translog.component()}
 	for _, l := range a.cfg.Load().Listeners {
 		c := api.Component{Name: "listener " + l.Name, Status: api.StatusOK, Detail: a.Addr(l.Name)}
 		if _, _, err := net.SplitHostPort(c.Detail); err != nil {

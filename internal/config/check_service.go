@@ -1,9 +1,12 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"net/url"
 	"strings"
+
+	"github.com/csfproxy/csfproxy/csf"
 )
 
 // services checks audit, rules, runbooks, respond, csf, store, api, telemetry and selftest.
@@ -28,10 +31,39 @@ func (c *checker) services() {
 	if cfg.CSF.Catalog != "" {
 		c.file("csf.catalog", cfg.CSF.Catalog)
 	}
+	c.mapping()
 	c.respond()
 	c.store()
+	c.log()
 	c.api()
 	c.telemetry()
+}
+
+// mapping checks the mapping's name, or reads the file and reports each faulty line of it.
+func (c *checker) mapping() {
+	const key = "csf.mapping"
+	m := &c.cfg.CSF.Mapping
+	if !csf.IsMappingFile(*m) {
+		if _, err := csf.MappingVersion(*m); err != nil {
+			c.fail(key, err.Error(), "write builtin")
+		}
+		return
+	}
+	*m = c.path(*m)
+	data := c.file(key, *m)
+	if data == nil {
+		return
+	}
+	_, err := csf.ReadMapping(bytes.NewReader(data))
+	faults := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		faults = joined.Unwrap()
+	}
+	for _, f := range faults {
+		if f != nil {
+			c.fail(key, *m+": "+strings.TrimPrefix(f.Error(), "mapping: "), "correct the file; csf/data holds the program's own as a model")
+		}
+	}
 }
 
 // patterns resolves file patterns. A plain path must exist; a pattern may match nothing, which is a finding.
@@ -92,6 +124,23 @@ func (c *checker) store() {
 	case !isURL && strings.Contains(value, "="):
 	default:
 		c.fail("store.url", "not a PostgreSQL connection string", "write postgres://user@host:5432/database?sslmode=verify-full, best as env:NAME or file:PATH")
+	}
+}
+
+// log checks the witnesses' addresses; keys are read by the package that signs.
+func (c *checker) log() {
+	seen := map[string]bool{}
+	for i, w := range c.cfg.Log.Witnesses {
+		key := fmt.Sprintf("log.witnesses[%d]", i)
+		if seen[w.Name] {
+			c.fail(key+".name", "another witness has this name", "name each once")
+		}
+		seen[w.Name] = true
+		if u, ok := httpURL(w.URL); !ok {
+			c.fail(key+".url", "not an http or https address", "write https://witness.example/path")
+		} else if u.Scheme == "http" && !loopback(u.Hostname()) {
+			c.note(key+".url", "the witness is reached in plaintext: use https")
+		}
 	}
 }
 

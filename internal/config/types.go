@@ -17,10 +17,13 @@ type Config struct {
 	Runbooks   []string   `yaml:"runbooks"` // "builtin" or file patterns
 	Respond    Respond    `yaml:"respond"`
 	CSF        CSF        `yaml:"csf"`
-	Store      Store      `yaml:"store"`
-	API        API        `yaml:"api"`
-	Telemetry  Telemetry  `yaml:"telemetry"`
-	SelfTest   SelfTest   `yaml:"selftest"`
+	// Exceptions are the approved departures from controls.
+	Exceptions []Exception `yaml:"exceptions"`
+	Store      Store       `yaml:"store"`
+	Log        Log         `yaml:"log"`
+	API        API         `yaml:"api"`
+	Telemetry  Telemetry   `yaml:"telemetry"`
+	SelfTest   SelfTest    `yaml:"selftest"`
 
 	// File is the path that was read; Hash is the hex SHA-256 of its bytes.
 	File string `yaml:"-"`
@@ -235,13 +238,29 @@ type Webhook struct {
 // CSF names the data behind the claims.
 type CSF struct {
 	Catalog string `yaml:"catalog"` // NIST's OSCAL catalog; optional
-	Mapping string `yaml:"mapping"` // builtin
+	Mapping string `yaml:"mapping"` // builtin, a version that the program carries, or a file
 }
 
 // Store is the event store.
 type Store struct {
 	URL       Secret   `yaml:"url"`       // empty: a private PostgreSQL under node.data_dir
 	Retention Duration `yaml:"retention"` // default 400d
+}
+
+// Log is the transparency log over the stored events.
+type Log struct {
+	Origin      string    `yaml:"origin"`       // default: the name of the key, node.name when none is given
+	Key         Secret    `yaml:"key"`          // PRIVATE+KEY+…; left out: made under data_dir
+	PreviousKey Secret    `yaml:"previous_key"` // the key before it, while the log changes over
+	Interval    Duration  `yaml:"checkpoint_interval"`
+	Witnesses   []Witness `yaml:"witnesses"`
+}
+
+// Witness is somebody else who cosigns the log's checkpoints.
+type Witness struct {
+	Name string `yaml:"name"`
+	URL  string `yaml:"url"` // add-checkpoint is called below it
+	Key  string `yaml:"key"` // verifier key, name+id+key
 }
 
 // API is the REST listener.

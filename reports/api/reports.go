@@ -38,6 +38,8 @@ type reportInput struct {
 		From   string `json:"from,omitempty" maxLength:"64" doc:"As of coverage"`
 		To     string `json:"to,omitempty" maxLength:"64"`
 		Reason string `json:"reason,omitempty" maxLength:"500"`
+
+		Mapping string `json:"mapping,omitempty" maxLength:"64" pattern:"^[A-Za-z0-9.]*$" doc:"Version of the mapping, of those that the program carries; left out: the configured one"`
 	}
 }
 
@@ -50,7 +52,7 @@ func (s *Server) makeReport(ctx context.Context, in *reportInput) (*struct{ Body
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.services.Reports.Make(ctx, ReportRequest{Format: in.Body.Format, Period: p}, by)
+	r, err := s.services.Reports.Make(ctx, ReportRequest{Format: in.Body.Format, Period: p, Mapping: in.Body.Mapping}, by)
 	if err != nil {
 		return nil, err
 	}

@@ -296,8 +296,10 @@ type SelfTestResult struct {
 	Title         string    `json:"title,omitempty"`
 	Time          time.Time `json:"time"`
 	Milliseconds  int64     `json:"milliseconds"`
-	Outcome       string    `json:"outcome" enum:"passed,failed,void" doc:"void: it did not fail with the control off, so it proves nothing"`
+	Outcome       string    `json:"outcome" enum:"passed,failed,void" doc:"Against the live listener. void: it did not fail with the control off, or could not tell, so it proves nothing"`
 	Detail        string    `json:"detail,omitempty"`
+	Sandbox       string    `json:"sandbox,omitempty" enum:"passed,failed,void" doc:"Where the control is off: failed is as it must be; left out where the test has no sandbox"`
+	SandboxDetail string    `json:"sandbox_detail,omitempty"`
 	Subcategories []string  `json:"subcategories,omitempty"`
 }
 
@@ -305,6 +307,8 @@ type SelfTestResult struct {
 type ReportRequest struct {
 	Format string `json:"format" enum:"xlsx,json,html"`
 	Period Period `json:"period"`
+	// Mapping is a version of the mapping that the program carries, "" for the configured one.
+	Mapping string `json:"mapping,omitempty"`
 }
 
 // Report is one report that was made and kept.

@@ -86,6 +86,79 @@ create table csfproxy.rollup_logs (
 create table csfproxy.rollup_stale (day date not null primary key);
 insert into csfproxy.rollup_stale select distinct (time at time zone 'UTC')::date from csfproxy.events;
 
+-- The functions of retention, without the column facts and with the roll-ups.
+
+-- drop_day drops one day of events and gives how many it had, null when there is no such day.
+-- +goose StatementBegin
+create or replace function csfproxy.drop_day(day date) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '5s' as $$
+declare
+    name text := 'events_' || to_char(day, 'YYYYMMDD');
+    n    bigint;
+begin
+    perform pg_advisory_xact_lock(hashtext('csfproxy'), 1);
+    if csfproxy.held(day) is not null then
+        raise exception 'day % is under the hold "%"', day, csfproxy.held(day) using errcode = '55006';
+    end if;
+    if to_regclass('csfproxy.' || name) is null then return null; end if;
+    execute format('lock table csfproxy.%I in share row exclusive mode', name);
+    execute format('select count(*) from csfproxy.%I', name) into n;
+    insert into csfproxy.dropped_days (day, events) values (day, n);
+    execute format('drop table csfproxy.%I', name);
+    delete from csfproxy.rollup_hours r where r.bucket >= drop_day.day::timestamp at time zone 'UTC' and r.bucket < (drop_day.day + 1)::timestamp at time zone 'UTC';
+    delete from csfproxy.rollup_days r where r.bucket >= drop_day.day::timestamp at time zone 'UTC' and r.bucket < (drop_day.day + 1)::timestamp at time zone 'UTC';
+    delete from csfproxy.rollup_logs r where r.bucket >= drop_day.day::timestamp at time zone 'UTC' and r.bucket < (drop_day.day + 1)::timestamp at time zone 'UTC';
+    delete from csfproxy.rollup_stale r where r.day = drop_day.day;
+    return n;
+end $$;
+-- +goose StatementEnd
+
+-- concerns says whether an event's row speaks of a subject: an identity, an address, a session, or any value of a fact.
+-- +goose StatementBegin
+create or replace function csfproxy.concerns(e csfproxy.events, what text, subject text) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select case what
+        when 'identity' then e.identity = subject
+        when 'address' then e.client = subject::inet or e.peer = subject::inet
+        when 'session' then e.session = subject
+        else false end
+    or what <> 'session' and (csfproxy.facts(e.payload)::text like '%' || replace(replace(replace(subject, '\', '\\'), '%', '\%'), '_', '\_') || '%')
+        and jsonb_path_exists(csfproxy.facts(e.payload), case what when 'address' then '$.** ? (@ == $v || @ starts with $p || @ starts with $q)' else '$.** ? (@ == $v)' end::jsonpath,
+            jsonb_build_object('v', subject, 'p', subject || ':', 'q', '[' || subject || ']:'))
+$$;
+-- +goose StatementEnd
+
+-- erase takes the bodies out of the events of from_time <= time < to_time that concern a subject, and out of their columns
+-- what was in them. The leaves stay as they are. It gives the erased events by day.
+-- +goose StatementBegin
+create or replace function csfproxy.erase(what text, subject text, from_time timestamptz, to_time timestamptz) returns table (erased_day date, events bigint)
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    held_by text;
+begin
+    if what not in ('identity', 'address', 'session', 'value') then
+        raise exception 'erase by identity, address, session or value, not by %', what using errcode = '22023';
+    end if;
+    if coalesce(subject, '') = '' then raise exception 'a subject is needed' using errcode = '22023'; end if;
+    if what = 'address' then perform subject::inet; end if; -- no address is an error, not a subject without events
+    perform pg_advisory_xact_lock(hashtext('csfproxy'), 1);
+    select h.name into held_by from csfproxy.holds h where h.released_at is null and h.from_time < erase.to_time and h.to_time > erase.from_time
+        and exists (select from csfproxy.events e where e.time >= greatest(h.from_time, erase.from_time) and e.time < least(h.to_time, erase.to_time)
+            and get_byte(e.payload, 1) = 0 and csfproxy.concerns(e, what, subject))
+        order by h.id limit 1;
+    if held_by is not null then
+        raise exception 'events of this subject are under the hold "%"', held_by using errcode = '55006';
+    end if;
+    return query
+        with gone as (
+            update csfproxy.events e set payload = csfproxy.payload_withheld(e.payload), identity = null, client = null, client_port = null,
+                peer = null, peer_port = null, sessions = null
+            where e.time >= from_time and e.time < to_time and get_byte(e.payload, 1) = 0 and csfproxy.concerns(e, what, subject)
+            returning (e.time at time zone 'UTC')::date as d)
+        select d, count(*) from gone group by d order by d;
+end $$;
+-- +goose StatementEnd
+
 -- +goose Down
 drop table csfproxy.rollup_stale;
 drop table csfproxy.rollup_logs;
@@ -105,3 +178,69 @@ create index events_session on csfproxy.events (session, time) where session is 
 create index events_identity on csfproxy.events (identity, time) where identity is not null;
 create index events_sessions on csfproxy.events using gin (sessions) where sessions is not null;
 create index events_time on csfproxy.events using brin (time);
+-- drop_day drops one day of events and gives how many it had, null when there is no such day.
+-- +goose StatementBegin
+create or replace function csfproxy.drop_day(day date) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '5s' as $$
+declare
+    name text := 'events_' || to_char(day, 'YYYYMMDD');
+    n    bigint;
+begin
+    perform pg_advisory_xact_lock(hashtext('csfproxy'), 1);
+    if csfproxy.held(day) is not null then
+        raise exception 'day % is under the hold "%"', day, csfproxy.held(day) using errcode = '55006';
+    end if;
+    if to_regclass('csfproxy.' || name) is null then return null; end if;
+    execute format('lock table csfproxy.%I in share row exclusive mode', name);
+    execute format('select count(*) from csfproxy.%I', name) into n;
+    insert into csfproxy.dropped_days (day, events) values (day, n);
+    execute format('drop table csfproxy.%I', name);
+    return n;
+end $$;
+-- +goose StatementEnd
+
+-- concerns says whether an event's row speaks of a subject: an identity, an address, a session, or any value of a fact.
+-- +goose StatementBegin
+create or replace function csfproxy.concerns(e csfproxy.events, what text, subject text) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select case what
+        when 'identity' then e.identity = subject
+        when 'address' then e.client = subject::inet or e.peer = subject::inet
+        when 'session' then e.session = subject
+        else false end
+    or what <> 'session' and (e.facts::text like '%' || replace(replace(replace(subject, '\', '\\'), '%', '\%'), '_', '\_') || '%')
+        and jsonb_path_exists(e.facts, case what when 'address' then '$.** ? (@ == $v || @ starts with $p || @ starts with $q)' else '$.** ? (@ == $v)' end::jsonpath,
+            jsonb_build_object('v', subject, 'p', subject || ':', 'q', '[' || subject || ']:'))
+$$;
+-- +goose StatementEnd
+
+-- erase takes the bodies out of the events of from_time <= time < to_time that concern a subject, and out of their columns
+-- what was in them. The leaves stay as they are. It gives the erased events by day.
+-- +goose StatementBegin
+create or replace function csfproxy.erase(what text, subject text, from_time timestamptz, to_time timestamptz) returns table (erased_day date, events bigint)
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    held_by text;
+begin
+    if what not in ('identity', 'address', 'session', 'value') then
+        raise exception 'erase by identity, address, session or value, not by %', what using errcode = '22023';
+    end if;
+    if coalesce(subject, '') = '' then raise exception 'a subject is needed' using errcode = '22023'; end if;
+    if what = 'address' then perform subject::inet; end if; -- no address is an error, not a subject without events
+    perform pg_advisory_xact_lock(hashtext('csfproxy'), 1);
+    select h.name into held_by from csfproxy.holds h where h.released_at is null and h.from_time < erase.to_time and h.to_time > erase.from_time
+        and exists (select from csfproxy.events e where e.time >= greatest(h.from_time, erase.from_time) and e.time < least(h.to_time, erase.to_time)
+            and get_byte(e.payload, 1) = 0 and csfproxy.concerns(e, what, subject))
+        order by h.id limit 1;
+    if held_by is not null then
+        raise exception 'events of this subject are under the hold "%"', held_by using errcode = '55006';
+    end if;
+    return query
+        with gone as (
+            update csfproxy.events e set payload = csfproxy.payload_withheld(e.payload), identity = null, client = null, client_port = null,
+                peer = null, peer_port = null, sessions = null, facts = coalesce(csfproxy.payload_header(e.payload) -> 'facts', '{}')
+            where e.time >= from_time and e.time < to_time and get_byte(e.payload, 1) = 0 and csfproxy.concerns(e, what, subject)
+            returning (e.time at time zone 'UTC')::date as d)
+        select d, count(*) from gone group by d order by d;
+end $$;
+-- +goose StatementEnd
