@@ -161,10 +161,6 @@ func TestRollupsCountWhatEventsSay(t *testing.T) {
 				rt.Fatal(err)
 			}
 			for _, k := range by {
-				f := csf.Of(k.Kind)
-				if k.Reason != "" {
-					f = f.With(k.Reason)
-				}
 				want := Count{}
 				for _, e := range events {
 					if e.Kind == k.Kind && e.Reason == k.Reason && !e.SelfTest && !e.Time.Before(from) && e.Time.Before(to) {

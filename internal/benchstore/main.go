@@ -339,6 +339,11 @@ func (f *facts) Events(ctx context.Context, anyOf []csf.Filter, p reports.Period
 	return f.db.Select(ctx, anyOf, p.From, p.To, limit)
 }
 
+func (f *facts) At(ctx context.Context, anyOf []csf.Filter, p reports.Period, places []int64) ([]csf.Event, error) {
+	defer f.measure("events", time.Now())
+	return f.db.SelectAt(ctx, anyOf, p.From, p.To, places)
+}
+
 func (f *facts) Sequences(ctx context.Context, p reports.Period) ([]reports.Sequence, error) {
 	defer f.measure("sequences", time.Now())
 	list, err := f.db.Sequences(ctx, p.From, p.To)
