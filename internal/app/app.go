@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -367,6 +368,8 @@ func (a *App) reload() error {
 	switch {
 	case cfg.Node != old.Node:
 		return errors.New("node: a new name or data_dir needs a restart")
+	case !reflect.DeepEqual(cfg.Log, old.Log):
+		return errors.New("log: new keys or witnesses need a restart")
 	case len(cfg.Clusters) != len(old.Clusters):
 		return errors.New("clusters: a new or removed cluster needs a restart")
 	}

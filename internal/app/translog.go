@@ -71,15 +71,6 @@ func (a *App) openLog(context.Context) (err error) {
 	return err
 }
 
-// witnessKeys gives the verifier keys of the configured witnesses.
-func (t *transparency) witnessKeys() []string {
-	var out []string
-	for _, w := range t.witnesses {
-		out = append(out, w.VerifierKey())
-	}
-	return out
-}
-
 // keepLog sequences and has checkpoints witnessed until ctx ends.
 func (a *App) keepLog(ctx context.Context) error {
 	var db *store.DB

@@ -19,19 +19,19 @@ import (
 )
 
 func TestNodeSignsAWitnessedLog(t *testing.T) {
-	n := startNode(t, setup{})
+	n := startNode(t, setup{API: "127.0.0.1:0"})
 	eventually(t, "a checkpoint", func() error {
-		_, err := os.Stat(filepath.Join(n.app.cfg.Load().Node.DataDir, "log", "last-checkpoint"))
+		_, err := os.Stat(filepath.Join(n.App.cfg.Load().Node.DataDir, "log", "last-checkpoint"))
 		return err
 	})
-	db, err := n.app.keeper.current(t.Context())
+	db, err := n.App.keeper.current(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.WaitSequenced(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	pub, err := os.ReadFile(filepath.Join(n.app.cfg.Load().Node.DataDir, "log", "key.pub"))
+	pub, err := os.ReadFile(filepath.Join(n.App.cfg.Load().Node.DataDir, "log", "key.pub"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,17 +56,17 @@ func TestNodeSignsAWitnessedLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.app.translog.names[client] = "audit-firm"
-	n.app.translog.mu.Lock()
-	s := n.app.translog.sequencer
-	n.app.translog.mu.Unlock()
-	n.app.serve(t.Context(), "witness", func(ctx context.Context) error { n.app.askWitness(ctx, db, s, client); return nil })
+	n.App.translog.names[client] = "audit-firm"
+	n.App.translog.mu.Lock()
+	s := n.App.translog.sequencer
+	n.App.translog.mu.Unlock()
+	n.App.serve(t.Context(), "witness", func(ctx context.Context) error { n.App.askWitness(ctx, db, s, client); return nil })
 	eventually(t, "a cosignature", func() error {
 		if w.Status().Size == 0 {
 			return fmt.Errorf("%+v", w.Status())
 		}
 		list, err := db.Witnesses(t.Context())
-		if err != nil || len(list) != 1 || len(n.app.Recent(n.app.started, csf.WitnessCosigned)) == 0 {
+		if err != nil || len(list) != 1 || len(n.App.Recent(n.App.started, csf.WitnessCosigned)) == 0 {
 			return fmt.Errorf("%v %v", list, err)
 		}
 		return nil
