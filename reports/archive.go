@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 
@@ -42,7 +43,9 @@ func writeOrdered(file *excelize.File, w io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, tmp.Close(), os.Remove(tmp.Name())) }()
-	if err := file.Write(tmp); err != nil {
+	// By itself the library gathers the whole archive in memory.
+	file.SetZipWriter(func(io.Writer) excelize.ZipWriter { return zip.NewWriter(tmp) })
+	if err := file.Write(io.Discard); err != nil {
 		return err
 	}
 	size, err := tmp.Seek(0, io.SeekEnd)
@@ -65,6 +68,9 @@ func writeOrdered(file *excelize.File, w io.Writer) (err error) {
 	})
 	out := zip.NewWriter(w)
 	for _, f := range files {
+		if f.UncompressedSize64 > math.MaxUint32 { // programs that show workbooks refuse what the zip format calls 64-bit
+			return fmt.Errorf("%s has %d bytes, more than a workbook can hold: take a shorter period", f.Name, f.UncompressedSize64)
+		}
 		if f.Name == contentTypesPart {
 			err = copyTypes(out, f)
 		} else {

@@ -288,3 +288,37 @@ func TestHeaderView(t *testing.T) {
 		t.Errorf("HeaderView changed its argument: %s", d)
 	}
 }
+
+// TestLines has more events of one time than a page, and pages that end within a time.
+func TestLines(t *testing.T) {
+	s := goodEvents()
+	at := s.at.Add(time.Minute)
+	for i := range 3*linesPage + 7 {
+		s.add(csf.TLSPlaintextRefused, csf.ReasonPlaintext, nil)
+		e := &s.events[len(s.events)-1]
+		e.Time = at.Add(time.Duration(i%3) * time.Microsecond)
+		if i%2 == 0 {
+			e.Time = at.Add(time.Second)
+		}
+	}
+	want := map[string]int{}
+	for _, k := range csf.Controls() {
+		for _, list := range [][]csf.Filter{k.Violations, k.Exceptions, k.Evidence, k.Drills} {
+			for _, e := range s.events {
+				if selected(e, list, samplePeriod) {
+					want[fmt.Sprintf("%s %s/%d", k.ID, e.Node, e.Seq)]++
+				}
+			}
+		}
+	}
+	got := map[string]int{}
+	for l, err := range Lines(t.Context(), s.events, samplePeriod) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[l.Control+" "+l.ID]++
+	}
+	if d := cmp.Diff(want, got); d != "" || len(got) < 3*linesPage {
+		t.Errorf("%d lines: %s", len(got), d)
+	}
+}

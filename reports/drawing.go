@@ -67,7 +67,11 @@ func (p page) TrendBars() []bar {
 	}
 	var titles []string
 	var states [][]StateCount
-	for _, t := range p.Trend {
+	trend := p.Trend
+	if !p.Owner() {
+		trend = trend[max(0, len(trend)-maxPeriods):]
+	}
+	for _, t := range trend {
 		titles, states = append(titles, moment(t.Period.From, p.Cover.Period)), append(states, t.States)
 	}
 	return bars(titles, states, len(p.Rows))

@@ -236,10 +236,11 @@ type Evidence struct {
 	Last  time.Time `json:"last,omitzero"`
 	// Sample names the newest events as node/sequence.
 	Sample []string `json:"sample,omitempty"`
-	// Leaf is the leaf's index where the line is about one event (type event), nil for a query.
+	// Leaf is the leaf's index where the line is about one event and that is known, nil otherwise.
 	Leaf *int64 `json:"leaf,omitempty"`
-	// SHA256 of an event is its leaf's hash. Of a query it is over the canonical result: a JSON object with the members count, from, last, query, sample and
-	// to in this order, times in RFC 3339 with nanoseconds, no white space.
+	// SHA256 of a query is over the canonical result: a JSON object with the members count, from, last, query, sample
+	// and to in this order, times in RFC 3339 with nanoseconds, no white space. Of an event it is its leaf's hash, ""
+	// where that is not known.
 	SHA256 string `json:"sha256"`
 }
 

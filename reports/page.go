@@ -92,8 +92,12 @@ func (p page) Outside() []string {
 	return ids
 }
 
-// maxAttention is how many rows an executive page lists.
-const maxAttention = 8
+// maxAttention is how many rows each list of an executive page has, and maxPeriods how many periods its chart, so that
+// it stays one printed page.
+const (
+	maxAttention = 5
+	maxPeriods   = 5
+)
 
 // Attention gives the rows that failed, stand under an exception or are stale, the worst first.
 func (p page) Attention() []Row {
@@ -124,6 +128,10 @@ func (p page) Recent() []Change {
 	return p.Changes[:min(maxAttention, len(p.Changes))]
 }
 func (p page) Older() int { return len(p.Changes) - len(p.Recent()) }
+
+// Departures is the head of the exceptions on an executive page, and Others how many follow.
+func (p page) Departures() []Exception { return p.Exceptions[:min(maxAttention, len(p.Exceptions))] }
+func (p page) Others() int             { return len(p.Exceptions) - len(p.Departures()) }
 
 // Unseen says of the rows that were not evaluated how many have no control in this version, and how many have one that
 // showed nothing.

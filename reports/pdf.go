@@ -65,7 +65,7 @@ func writePDF(ctx context.Context, m Model, d Depth, w io.Writer) (err error) {
 	c := exec.CommandContext(ctx, program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-extensions", "--disable-background-networking",
 		"--no-first-run", "--no-default-browser-check", "--host-resolver-rules=MAP * ~NOTFOUND", "--user-data-dir="+filepath.Join(dir, "profile"),
 		"--no-pdf-header-footer", "--print-to-pdf="+out, "file://"+in)
-	c.Dir, c.Env = dir, append(os.Environ(), "HOME="+dir)
+	c.Dir, c.Env = dir, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "LANG=C.UTF-8"} // no secret of ours
 	c.WaitDelay = 5 * time.Second
 	said, err := c.CombinedOutput()
 	if err != nil {

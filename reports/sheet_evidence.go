@@ -76,7 +76,7 @@ func (b *book) exceptionsSheet() {
 		intro: "An exception accepts named violations of a control, a waiver switches a control off, both by somebody's approval and until a day. A row of the coverage that one of them bites is EXCEPTION at best. Methods below the authentication floor that an identity's entry names count as exceptions of auth-floor and stand in the registers.",
 		columns: []column{
 			{"Id", 18, b.label, false}, {"Kind", 11, b.plain, false}, {"Control", 26, b.wrapped, false}, {"Subcategories", 22, b.wrapped, false}, {"Applies to", 40, b.wrapped, false},
-			{"Reason", 40, b.wrapped, false}, {"Approved by", 20, b.wrapped, false}, {"Approved", 12, b.plain, false}, {"Expires", 12, b.plain, false}, {"Used", 10, b.number, false}, {"Status", 24, b.plain, false},
+			{"Reason", 40, b.wrapped, false}, {"Owner", 18, b.wrapped, false}, {"Approved by", 20, b.wrapped, false}, {"Approved", 12, b.plain, false}, {"Expires", 12, b.plain, false}, {"Used", 10, b.number, false}, {"Status", 24, b.plain, false},
 		}}
 	var rows [][]any
 	for _, x := range b.model.Exceptions {
@@ -88,7 +88,7 @@ func (b *book) exceptionsSheet() {
 		if applies == "" {
 			applies = "everything of the control"
 		}
-		rows = append(rows, []any{x.ID, kind, linked{x.Control, b.to(sheetPopulation, x.Control)}, strings.Join(x.Subcategories, ", "), applies, x.Reason, x.ApprovedBy, date(x.Approved), date(x.Expires), x.Used, x.Status})
+		rows = append(rows, []any{x.ID, kind, linked{x.Control, b.to(sheetPopulation, x.Control)}, strings.Join(x.Subcategories, ", "), applies, x.Reason, x.Owner, x.ApprovedBy, date(x.Approved), date(x.Expires), x.Used, x.Status})
 	}
 	b.table(s, list(rows))
 }

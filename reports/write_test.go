@@ -410,15 +410,27 @@ func checkTables(t *testing.T, d Depth, doc *html.Node) {
 }
 
 func TestPDF(t *testing.T) {
-	m := collect(t, goodEvents().events)
+	// An executive page stays one page when much is wrong.
+	m := collect(t, goodEvents().events, withLog)
+	for i := range m.Rows {
+		m.Rows[i].State, m.Rows[i].Reason = csf.StateFailed, "startup-flood-limit: 12 violations in the period"
+		m.Changes = append(m.Changes, Change{m.Rows[i].ID, csf.StateNotEvaluated, csf.StateFailed, m.Rows[i].Reason})
+	}
+	for i := range 12 {
+		m.Trend = append(m.Trend, m.Trend[0])
+		m.Exceptions = append(m.Exceptions, Exception{ID: fmt.Sprintf("EX-2026-%03d", i), Control: "startup-flood-limit", ApprovedBy: "CHG-4711", Expires: sampleTo, Used: 3})
+		for _, k := range measured {
+			m.Times = append(m.Times, Timing{Time: sampleFrom, What: k.what, MS: int64(100 * (i + 1)), GoalMS: 500})
+		}
+	}
 	var b bytes.Buffer
 	err := WriteWith(t.Context(), m, FormatPDF, Options{Depth: DepthExecutive}, &b)
 	if _, missing := browser(); missing != nil {
 		if !errors.Is(err, ErrNoBrowser) || !strings.Contains(err.Error(), "apt-get install") || b.Len() > 0 {
 			t.Errorf("without a browser: %v after %d bytes", err, b.Len())
 		}
-	} else if err != nil || !bytes.HasPrefix(b.Bytes(), []byte("%PDF-")) || !bytes.Contains(b.Bytes(), []byte("/Type /Page")) {
-		t.Errorf("%v, %d bytes", err, b.Len())
+	} else if pages := len(regexp.MustCompile(`/Type /Page\b`).FindAll(b.Bytes(), -1)); err != nil || !bytes.HasPrefix(b.Bytes(), []byte("%PDF-")) || pages != 1 {
+		t.Errorf("%v, %d bytes, %d pages, want an executive page", err, b.Len(), pages)
 	}
 	t.Setenv("CSFPROXY_CHROMIUM", "/nowhere/chromium")
 	if err := Write(t.Context(), m, FormatPDF, &bytes.Buffer{}); !errors.Is(err, ErrNoBrowser) || !strings.Contains(err.Error(), "/nowhere/chromium") {

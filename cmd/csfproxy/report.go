@@ -4,17 +4,21 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/csfproxy/csfproxy/internal/client"
+	"github.com/csfproxy/csfproxy/reports"
 	"github.com/csfproxy/csfproxy/reports/api"
 	"github.com/spf13/cobra"
 )
 
 func newReport(s *shared) *cobra.Command {
-	var from, to, format, out, mapping string
+	var from, to, format, depth, out, mapping string
+	var events bool
 	c := s.ofNode(&cobra.Command{
-		Use: "report --from TIME --to TIME --format xlsx|json|html --out FILE", Short: "Make a CSF 2.0 report of a period", Args: exactly(0),
+		Use: "report --from TIME --to TIME --format FORMAT --out FILE", Short: "Make a CSF 2.0 report of a period", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			now := time.Now()
 			p := api.Period{From: now.Add(-24 * time.Hour), To: now}
@@ -29,13 +33,20 @@ func newReport(s *shared) *cobra.Command {
 					return usageError{fmt.Errorf("--to: %w", err)}
 				}
 			}
-			switch format {
-			case "xlsx", "json", "html":
-			default:
-				return usageError{fmt.Errorf("--format %q: this version makes xlsx, json and html", format)}
+			if !slices.Contains(reports.Formats(), reports.Format(format)) {
+				return usageError{fmt.Errorf("--format %q: use %s", format, words(reports.Formats()))}
+			}
+			if depth != "" && !slices.Contains(reports.Depths(), reports.Depth(depth)) {
+				return usageError{fmt.Errorf("--depth %q: use %s", depth, words(reports.Depths()))}
+			}
+			if printed := format == string(reports.FormatHTML) || format == string(reports.FormatPDF); depth != "" && !printed {
+				return usageError{fmt.Errorf("--depth is for the formats html and pdf")}
+			}
+			if events && format != string(reports.FormatXLSX) {
+				return usageError{fmt.Errorf("--events is for the format xlsx")}
 			}
 			if out == "" {
-				out = "csf-report-" + p.To.UTC().Format("2006-01-02") + "." + format
+				out = "csf-report-" + p.To.UTC().Format("2006-01-02") + "." + reports.Format(format).Extension()
 			}
 			cl, err := client.New(s.node)
 			if err != nil {
@@ -43,8 +54,11 @@ func newReport(s *shared) *cobra.Command {
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "evaluating %s to %s …\n", p.From.UTC().Format(time.RFC3339), p.To.UTC().Format(time.RFC3339))
 			var made api.Report
-			if err := cl.Do(cmd.Context(), http.MethodPost, "/v1/reports", nil,
-				map[string]any{"format": format, "from": p.From.UTC().Format(time.RFC3339Nano), "to": p.To.UTC().Format(time.RFC3339Nano), "mapping": mapping}, &made); err != nil {
+			ask := map[string]any{"format": format, "from": p.From.UTC().Format(time.RFC3339Nano), "to": p.To.UTC().Format(time.RFC3339Nano), "mapping": mapping, "events": events}
+			if depth != "" {
+				ask["depth"] = depth
+			}
+			if err := cl.Do(cmd.Context(), http.MethodPost, "/v1/reports", nil, ask, &made); err != nil {
 				return err
 			}
 			f, err := os.Create(out)
@@ -69,10 +83,21 @@ func newReport(s *shared) *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&from, "from", "", "begin: a day, an RFC 3339 time or a duration before now (default 24h)")
 	f.StringVar(&to, "to", "", "end, not included (default now)")
-	f.StringVar(&format, "format", "xlsx", "xlsx, json or html")
+	f.StringVar(&format, "format", "xlsx", words(reports.Formats()))
+	f.StringVar(&depth, "depth", "", "of html and pdf: "+words(reports.Depths())+" (default full)")
+	f.BoolVar(&events, "events", false, "list single events in the workbook's evidence index")
 	f.StringVar(&mapping, "mapping", "", "version of the mapping, such as 1.0 (default: the node's)")
 	f.StringVar(&out, "out", "", "file to write")
 	return c
+}
+
+// words lists the values of a flag.
+func words[S ~string](list []S) string {
+	names := make([]string, len(list))
+	for i, s := range list {
+		names[i] = string(s)
+	}
+	return strings.Join(names, ", ")
 }
 
 // parseTime reads a day, an instant, or a duration before now.

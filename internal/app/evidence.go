@@ -31,8 +31,9 @@ func (a *App) Model(ctx context.Context, p reports.Period, by string) (reports.M
 	return a.ModelBy(ctx, p, by, "")
 }
 
-// ModelBy is Model under a version of the mapping that the program carries; "" is the configured mapping.
-func (a *App) ModelBy(ctx context.Context, p reports.Period, by, mapping string) (reports.Model, error) {
+// ModelBy is Model under a version of the mapping that the program carries; "" is the configured mapping. change may
+// ask for more than the period's states.
+func (a *App) ModelBy(ctx context.Context, p reports.Period, by, mapping string, change ...func(*reports.Input)) (reports.Model, error) {
 	rows, err := a.mapping(mapping)
 	if err != nil {
 		return reports.Model{}, err
@@ -51,6 +52,9 @@ func (a *App) ModelBy(ctx context.Context, p reports.Period, by, mapping string)
 		if in.Catalog, err = csf.LoadCatalog(cfg.CSF.Catalog); err != nil {
 			return reports.Model{}, err
 		}
+	}
+	for _, c := range change {
+		c(&in)
 	}
 	f := facts{db: db, spooled: map[string]uint64{cfg.Node.Name: a.records.spool.Stats().LastSeq}}
 	return reports.Collect(ctx, f, in)
@@ -241,7 +245,7 @@ type reportShelf struct {
 var reportID = regexp.MustCompile(`^[0-9a-f-]{36}$`)
 
 func (s *reportShelf) Make(ctx context.Context, r api.ReportRequest, by api.Actor) (_ api.Report, err error) {
-	m, err := s.app.ModelBy(ctx, reports.Period(r.Period), by.Name, r.Mapping)
+	m, err := s.app.ModelBy(ctx, reports.Period(r.Period), by.Name, r.Mapping, withTrend)
 	if err != nil {
 		return api.Report{}, err
 	}
@@ -260,7 +264,7 @@ func (s *reportShelf) Make(ctx context.Context, r api.ReportRequest, by api.Acto
 		}
 	}()
 	h := sha256.New()
-	if err := errors.Join(reports.Write(ctx, m, reports.Format(r.Format), io.MultiWriter(f, h)), f.Close()); err != nil {
+	if err := errors.Join(s.app.render(ctx, m, r, io.MultiWriter(f, h)), f.Close()); err != nil {
 		return api.Report{}, err
 	}
 	info, err := os.Stat(file)

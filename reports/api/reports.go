@@ -34,10 +34,13 @@ func (s *Server) getReport(ctx context.Context, in *IDPath) (*struct{ Body Repor
 
 type reportInput struct {
 	Body struct {
-		Format string `json:"format" enum:"xlsx,json,html"`
+		Format string `json:"format" enum:"xlsx,json,html,pdf,oscal" doc:"oscal is a zip archive of a component definition and assessment results; pdf needs Chromium on the node's machine"`
 		From   string `json:"from,omitempty" maxLength:"64" doc:"As of coverage"`
 		To     string `json:"to,omitempty" maxLength:"64"`
 		Reason string `json:"reason,omitempty" maxLength:"500"`
+
+		Depth  string `json:"depth,omitempty" enum:"executive,owner,full" doc:"Of html and pdf: one page, for control owners, or everything (default)"`
+		Events bool   `json:"events,omitempty" doc:"Of xlsx: list the single events that break a control, stand under an exception or show a control at work"`
 
 		Mapping string `json:"mapping,omitempty" maxLength:"64" pattern:"^[A-Za-z0-9.]*$" doc:"Version of the mapping, of those that the program carries; left out: the configured one"`
 	}
@@ -52,7 +55,7 @@ func (s *Server) makeReport(ctx context.Context, in *reportInput) (*struct{ Body
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.services.Reports.Make(ctx, ReportRequest{Format: in.Body.Format, Period: p, Mapping: in.Body.Mapping}, by)
+	r, err := s.services.Reports.Make(ctx, ReportRequest{Format: in.Body.Format, Period: p, Mapping: in.Body.Mapping, Depth: in.Body.Depth, Events: in.Body.Events}, by)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +82,7 @@ func (s *Server) downloadReport(ctx context.Context, in *IDPath) (*huma.StreamRe
 
 // WriteReport answers with a report's file as a download.
 func WriteReport(w http.ResponseWriter, r Report, file io.Reader) {
-	contentType := "application/octet-stream"
+	contentType, extension := "application/octet-stream", r.Format
 	switch r.Format {
 	case "xlsx":
 		contentType = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -87,11 +90,15 @@ func WriteReport(w http.ResponseWriter, r Report, file io.Reader) {
 		contentType = "application/json"
 	case "html":
 		contentType = "text/html; charset=utf-8"
+	case "pdf":
+		contentType = "application/pdf"
+	case "oscal":
+		contentType, extension = "application/zip", "oscal.zip"
 	}
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Disposition", fmt.Sprintf("attachment; filename=\"csfproxy-%s-%s.%s\"",
-		r.Period.From.Format("20060102"), r.Period.To.Format("20060102"), r.Format))
+		r.Period.From.Format("20060102"), r.Period.To.Format("20060102"), extension))
 	if r.Bytes > 0 {
 		h.Set("Content-Length", strconv.FormatInt(r.Bytes, 10))
 	}

@@ -305,10 +305,13 @@ type SelfTestResult struct {
 
 // ReportRequest asks for a report.
 type ReportRequest struct {
-	Format string `json:"format" enum:"xlsx,json,html"`
+	Format string `json:"format" enum:"xlsx,json,html,pdf,oscal"`
 	Period Period `json:"period"`
 	// Mapping is a version of the mapping that the program carries, "" for the configured one.
 	Mapping string `json:"mapping,omitempty"`
+	// Depth of html and pdf: executive, owner or full, "" for full. Events adds single events to the workbook's evidence index.
+	Depth  string `json:"depth,omitempty"`
+	Events bool   `json:"events,omitempty"`
 }
 
 // Report is one report that was made and kept.
