@@ -4,7 +4,7 @@ GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS = -X main.version=$(VERSION)
 
-.PHONY: run test build setup-run setup-test vet staticcheck fuzz bench soak majors clean
+.PHONY: run test build setup-run setup-test vet staticcheck fuzz bench bench-store profile soak majors clean
 
 run: setup-run build
 ifdef CONFIG
@@ -40,6 +40,15 @@ fuzz:
 # Throughput and CPU per transaction against a direct connection and PgBouncer, in one run.
 bench: setup-test build
 	scripts/bench.sh
+
+# The event store: spool to PostgreSQL, statement blocks, durable statements, a year's coverage. ARGS="-cases events -events N".
+bench-store: setup-test
+	$(GO) run ./internal/benchstore $(ARGS)
+
+# Where the program spends its time, for the compiler: cmd/csfproxy/default.pgo.
+profile: setup-test build
+	scripts/bench.sh -rounds 1 -seconds 8 -layers=false -out "" -chart "" -profile build/profile -cases "prepared, 16|simple, 16|TLS, 16|COPY"
+	cp build/profile/csfproxy/cpu.pprof cmd/csfproxy/default.pgo
 
 # Ten minutes of clients with texts of their own, kills and reloads, then a thousand pgbench sessions. ARGS="-duration 1m -sessions 0".
 soak: setup-test build

@@ -1,18 +1,18 @@
 package store
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
-	"slices"
+	"io"
 	"strings"
-	"time"
+	"sync"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-
-	"github.com/csfproxy/csfproxy/csf"
+	"github.com/klauspost/compress/zstd"
 )
 
 // gap is a range of numbers that the event store will never get.
@@ -28,34 +28,25 @@ type batchResult struct {
 	gap    *gap
 }
 
-var eventColumns = []string{"time", "node", "epoch", "seq", "kind", "reason", "session", "identity", "source", "client", "client_port",
-	"peer", "peer_port", "cluster", "upstream", "selftest", "facts", "sessions", "payload"}
-
-// storeBatch stores records of one log in the order of their numbers, each exactly once: how far the log is stored
-// changes in the same transaction, and records that it covers already are left out.
+// storeBatch stores records of one log in the order of their numbers, each exactly once.
 func (d *DB) storeBatch(ctx context.Context, node, log string, records []Record) (batchResult, error) {
-	rows := make([]row, len(records))
-	var days []time.Time
-	for i, rec := range records {
-		r, err := decodeRow(rec.Payload)
-		if err != nil {
-			return batchResult{}, fmt.Errorf("spooled event %d: %w", rec.Seq, err)
-		}
-		if r.log != log || r.Seq != rec.Seq {
-			return batchResult{}, fmt.Errorf("spooled event %d: %w: it says it is number %d of log %s, not of %s", rec.Seq, errPayload, r.Seq, r.log, log)
-		}
-		rows[i] = r
-		if day := dayOf(r.Time); !slices.Contains(days, day) {
-			days = append(days, day)
-		}
+	b, err := encodeRows(node, log, records)
+	if err != nil {
+		return batchResult{}, err
 	}
+	return d.storeRows(ctx, node, log, b)
+}
+
+// storeRows stores a batch of encoded rows. How far the log is stored changes in the same transaction, and records that
+// it covers already are left out.
+func (d *DB) storeRows(ctx context.Context, node, log string, b *rowBatch) (batchResult, error) {
 	for attempt := 1; ; attempt++ {
-		if err := d.ensurePartitions(ctx, days); err != nil {
+		if err := d.ensurePartitions(ctx, b.days); err != nil {
 			return batchResult{}, err
 		}
 		var out batchResult
 		err := pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) (err error) {
-			out, err = storeRows(ctx, tx, node, log, rows, records)
+			out, err = storeRows(ctx, tx, node, log, b)
 			return err
 		})
 		// 23514: no partition takes the row; another node's retention dropped the day meanwhile.
@@ -70,47 +61,52 @@ func (d *DB) storeBatch(ctx context.Context, node, log string, records []Record)
 	}
 }
 
-func storeRows(ctx context.Context, tx pgx.Tx, node, log string, rows []row, records []Record) (batchResult, error) {
+func storeRows(ctx context.Context, tx pgx.Tx, node, log string, b *rowBatch) (batchResult, error) {
 	var out batchResult
 	epoch, last, found, err := lockLog(ctx, tx, node, log)
 	if err != nil {
 		return out, err
 	}
-	out.gap = found
-	skip := 0
-	for skip < len(rows) && rows[skip].Seq <= last {
-		skip++
-	}
-	rows, records = rows[skip:], records[skip:]
-	out.last = last
-	if len(rows) == 0 {
+	out.gap, out.last = found, last
+	if b.last() <= last {
 		return out, nil
 	}
-	if first := rows[0].Seq; first != last+1 {
+	if b.first() <= last { // delivered twice, in part
+		skip := 0
+		for b.records[skip].Seq <= last {
+			skip++
+		}
+		if b, err = encodeRows(node, log, b.records[skip:]); err != nil {
+			return out, err
+		}
+	}
+	if first := b.first(); first != last+1 {
 		out.gap = &gap{from: last + 1, to: first - 1, detail: "the spool no longer has these records, and the event store never had them"}
 	}
-	values := make([][]any, len(rows))
-	for i, r := range rows {
-		values[i] = r.values(epoch, records[i].Payload)
-	}
-	if err := copyRows(ctx, tx, values); err != nil {
+	b.setEpoch(epoch)
+	if err := b.copyTo(ctx, tx, 0, len(b.starts)); err != nil {
 		return out, err
 	}
-	if err := storeFingerprints(ctx, tx, rows); err != nil {
+	if err := b.storeFingerprints(ctx, tx); err != nil {
 		return out, err
 	}
-	if err := storeLeafRuns(ctx, tx, node, epoch, len(rows), func(i int) (uint64, time.Time, []byte) {
-		return rows[i].Seq, rows[i].Time, records[i].Payload
-	}); err != nil {
+	if err := b.sums.store(ctx, tx, node, epoch); err != nil {
 		return out, err
 	}
-	out.last, out.stored = rows[len(rows)-1].Seq, len(rows)
+	if err := b.storeLeaves(ctx, tx, node, epoch); err != nil {
+		return out, err
+	}
+	out.last, out.stored = b.last(), len(b.records)
 	_, err = tx.Exec(ctx, "update csfproxy.logs set last_seq = $3, updated_at = now() where node = $1 and log = $2", node, log, int64(out.last))
 	return out, err
 }
 
-// lockLog gives the log's epoch and how far it is stored, and keeps both until the end of the transaction.
+// lockLog gives the log's epoch and how far it is stored, and keeps both until the end of the transaction. A rebuild of
+// roll-ups keeps batches out.
 func lockLog(ctx context.Context, tx pgx.Tx, node, log string) (epoch int32, last uint64, found *gap, err error) {
+	if _, err := tx.Exec(ctx, rollupShared); err != nil {
+		return 0, 0, nil, err
+	}
 	const read = "select epoch, last_seq from csfproxy.logs where node = $1 and log = $2 for update"
 	var n int64
 	err = tx.QueryRow(ctx, read, node, log).Scan(&epoch, &n)
@@ -133,39 +129,39 @@ func lockLog(ctx context.Context, tx pgx.Tx, node, log string) (epoch int32, las
 	return epoch, 0, found, err
 }
 
-// copyRows stores all rows by one COPY. When the server refuses their data it looks for the rows that it refuses, and
-// stores those with their payload and a note instead of the columns: one strange event must not hold all others up.
-func copyRows(ctx context.Context, tx pgx.Tx, values [][]any) error {
-	err := inSavepoint(ctx, tx, values)
+const copyStatement = "copy csfproxy.events (" + eventColumns + ") from stdin binary"
+
+// copyTo stores the rows from ≤ i < to by one COPY. When the server refuses their data it looks for the rows that it
+// refuses, and stores those with their payload and without the other columns: one strange event must not hold all others
+// up.
+func (b *rowBatch) copyTo(ctx context.Context, tx pgx.Tx, from, to int) error {
+	end := len(b.buf)
+	if to < len(b.starts) {
+		end = b.starts[to]
+	}
+	err := copyRows(ctx, tx, b.buf[b.starts[from]:end])
 	if err == nil || !refusesData(err) {
 		return err
 	}
-	if len(values) > 1 {
-		half := len(values) / 2
-		if err := copyRows(ctx, tx, values[:half]); err != nil {
+	if to-from > 1 {
+		half := (from + to) / 2
+		if err := b.copyTo(ctx, tx, from, half); err != nil {
 			return err
 		}
-		return copyRows(ctx, tx, values[half:])
+		return b.copyTo(ctx, tx, half, to)
 	}
-	bare := slices.Clone(values[0])
-	for i, name := range eventColumns {
-		switch name {
-		case "reason", "session", "identity", "source", "client", "client_port", "peer", "peer_port", "cluster", "upstream", "sessions":
-			bare[i] = nil
-		case "facts":
-			note, jerr := json.Marshal(map[string]string{"store_error": err.Error()})
-			if jerr != nil {
-				return jerr
-			}
-			bare[i] = note
-		}
+	bare, berr := bareRow(b.records[from].Payload)
+	if berr != nil {
+		return errors.Join(err, berr)
 	}
-	return inSavepoint(ctx, tx, [][]any{bare})
+	copy(bare[b.epochAt:b.epochAt+4], b.buf[b.starts[from]+b.epochAt:])
+	return copyRows(ctx, tx, bare)
 }
 
-func inSavepoint(ctx context.Context, tx pgx.Tx, values [][]any) error {
+// copyRows runs a COPY in a savepoint.
+func copyRows(ctx context.Context, tx pgx.Tx, rows []byte) error {
 	return pgx.BeginFunc(ctx, tx, func(sub pgx.Tx) error {
-		_, err := sub.CopyFrom(ctx, pgx.Identifier{"csfproxy", "events"}, eventColumns, pgx.CopyFromRows(values))
+		_, err := sub.Conn().PgConn().CopyFrom(ctx, io.MultiReader(bytes.NewReader(copyHead), bytes.NewReader(rows), bytes.NewReader(copyEnd)), copyStatement)
 		return err
 	})
 }
@@ -176,77 +172,70 @@ func refusesData(err error) bool {
 	return strings.HasPrefix(state, "22") || state == "54000"
 }
 
-// values gives the row in the order of eventColumns.
-func (r row) values(epoch int32, payload []byte) []any {
-	client, clientPort := address(r.Client)
-	peer, peerPort := address(r.Peer)
-	var sessions []string
-	if r.Block != nil {
-		sessions = blockSessions(r.Block)
-	}
-	return []any{r.Time, r.Node, epoch, int64(r.Seq), string(r.Kind), text(string(r.Reason)), text(r.Session), text(r.Identity), text(r.Source),
-		client, clientPort, peer, peerPort, text(r.Cluster), text(r.Upstream), r.SelfTest, r.facts, sessions, payload}
-}
-
-func text(s string) any {
-	if s == "" {
+func (b *rowBatch) storeFingerprints(ctx context.Context, tx pgx.Tx) error {
+	if len(b.fingerprints) == 0 {
 		return nil
 	}
-	return s
-}
-
-func address(a netip.AddrPort) (addr, port any) {
-	if !a.IsValid() {
-		return nil, nil
+	q := &pgx.Batch{}
+	for _, f := range b.fingerprints {
+		q.Queue(`insert into csfproxy.fingerprints (fingerprint, node, kind, redacted, first_seen) values ($1, $2, nullif($3, ''), $4, $5)
+			on conflict (fingerprint) do nothing`, f.Fingerprint, f.node, f.Kind, f.Redacted, f.time)
 	}
-	return a.Addr().Unmap().WithZone(""), int32(a.Port())
+	return tx.SendBatch(ctx, q).Close()
 }
 
-// blockSessions gives the sessions of a block, so that it is found by each of them; nil when it does not decode.
-func blockSessions(block []byte) []string {
-	records, err := DecodeBlock(block)
+// blockSessions gives the keys of the sessions of a block, so that it is found by each of them; nil when it does not
+// decode.
+func blockSessions(block []byte) []int64 {
+	raw, size, err := openBlock(block)
 	if err != nil {
 		return nil
 	}
-	seen := map[[16]byte]bool{}
-	var out []string
-	for i := range records {
-		if !seen[records[i].Session] {
-			seen[records[i].Session] = true
-			out = append(out, records[i].SessionID())
+	seen := map[[16]byte]struct{}{}
+	var before [16]byte
+	var out []int64
+	for i := 0; i < len(raw); i += size {
+		id := [16]byte(raw[i:])
+		if i > 0 && id == before {
+			continue
+		}
+		before = id
+		if _, known := seen[id]; !known {
+			seen[id] = struct{}{}
+			out = append(out, sessionKey(id))
 		}
 	}
 	return out
 }
 
-// storeFingerprints keeps the redacted text of statements that are seen for the first time.
-func storeFingerprints(ctx context.Context, tx pgx.Tx, rows []row) error {
-	b := &pgx.Batch{}
-	for _, r := range rows {
-		switch r.Kind {
-		case csf.InventoryFirstSeen, csf.QueryFlagged, csf.QueryBlocked:
-		default:
-			continue
-		}
-		var f struct{ Type, Key, Fingerprint, Kind, Class, Redacted string }
-		// Facts of other types under these names are not a statement's.
-		if json.Unmarshal(r.facts, &f) != nil {
-			continue
-		}
-		if f.Type == "statement" && f.Fingerprint == "" {
-			f.Fingerprint = f.Key
-		}
-		if f.Fingerprint == "" || f.Redacted == "" || len(f.Fingerprint) > 256 {
-			continue
-		}
-		if f.Kind == "" {
-			f.Kind = f.Class
-		}
-		b.Queue(`insert into csfproxy.fingerprints (fingerprint, node, kind, redacted, first_seen) values ($1, $2, $3, $4, $5)
-			on conflict (fingerprint) do nothing`, f.Fingerprint, r.Node, text(f.Kind), strings.ToValidUTF8(f.Redacted, "\uFFFD"), r.Time)
+// parseSession gives the key of a session by its name in events; ok is false when it is no UUID, and then no block has it.
+func parseSession(name string) (key int64, ok bool) {
+	id, err := uuid.Parse(name)
+	return sessionKey(id), err == nil
+}
+
+// blockDecoder decodes blocks; its DecodeAll may be called from several goroutines.
+var blockDecoder = sync.OnceValues(func() (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(maxBlockBytes))
+})
+
+// openBlock gives the encoded records of a block and the size of each.
+func openBlock(block []byte) (records []byte, size int, err error) {
+	d, err := blockDecoder()
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: %w", ErrBlock, err)
 	}
-	if b.Len() == 0 {
-		return nil
+	raw, err := d.DecodeAll(block, nil)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: %w", ErrBlock, err)
 	}
-	return tx.SendBatch(ctx, b).Close()
+	if len(raw) < blockHead || string(raw[:len(blockMagic)]) != blockMagic || raw[len(blockMagic)] != blockVersion {
+		return nil, 0, fmt.Errorf("%w: not a block of version %d", ErrBlock, blockVersion)
+	}
+	size = int(binary.LittleEndian.Uint16(raw[4:]))
+	count := int64(binary.LittleEndian.Uint32(raw[6:]))
+	if size < statementSize || int64(len(raw)-blockHead) != count*int64(size) {
+		return nil, 0, fmt.Errorf("%w: %d records of %d bytes do not fill it", ErrBlock, count, size)
+	}
+	return raw[blockHead:], size, nil
 }

@@ -41,6 +41,18 @@ func (w *where) period(from, to time.Time) {
 	}
 }
 
+// maxNamedDays bounds how many days a condition names one by one.
+const maxNamedDays = 31
+
+// days restricts to days of UTC.
+func (w *where) days(list []time.Time) {
+	parts := make([]string, len(list))
+	for i, day := range list {
+		parts[i] = fmt.Sprintf("time >= %s and time < %s", w.arg(day), w.arg(day.AddDate(0, 0, 1)))
+	}
+	w.and("(" + strings.Join(parts, " or ") + ")")
+}
+
 // anyOf restricts to events that one of the filters selects; none selects nothing.
 func (w *where) anyOf(filters []csf.Filter) error {
 	var alternatives []string
@@ -68,15 +80,33 @@ func (w *where) anyOf(filters []csf.Filter) error {
 			}
 		}
 	}
-	w.and("kind = any(" + w.arg(kinds) + "::text[])")
+	w.and(w.hashed("kind", kinds))
 	return nil
+}
+
+// hashed restricts a column that is indexed by hash to some values.
+func (w *where) hashed(column string, values []string) string {
+	hashes := make([]string, len(values))
+	for i, v := range values {
+		hashes[i] = "hashtext(" + w.arg(v) + "::text)"
+	}
+	return fmt.Sprintf("hashtext(%s) = any(array[%s]::int[]) and %[1]s = any(%[3]s::text[])", column, strings.Join(hashes, ", "), w.arg(values))
+}
+
+// session restricts to a session's own events and the blocks in which it has records.
+func (w *where) session(name string) string {
+	own := "session = " + w.arg(name)
+	if key, ok := parseSession(name); ok {
+		return "(" + own + " or sessions @> array[" + w.arg(key) + "::bigint])"
+	}
+	return own
 }
 
 // filter translates a filter so that it selects what csf.Filter.Match does.
 func (w *where) filter(f csf.Filter) (string, error) {
 	parts := []string{}
 	if len(f.Kinds) > 0 {
-		parts = append(parts, "kind = any("+w.arg(texts(f.Kinds))+"::text[])")
+		parts = append(parts, w.hashed("kind", texts(f.Kinds)))
 	}
 	if len(f.Reasons) > 0 {
 		parts = append(parts, "reason = any("+w.arg(texts(f.Reasons))+"::text[])")
@@ -108,12 +138,14 @@ func (w *where) filter(f csf.Filter) (string, error) {
 // field gives the expression of a field's text and that of its presence: absent and empty are the same.
 func (w *where) field(name string) (value, present string) {
 	switch name {
-	case "node", "session", "identity", "source", "cluster", "upstream":
-		value = name
+	case "node", "session", "source", "cluster", "upstream":
+		value = "coalesce(" + name + ", '')"
+	case "identity":
+		// Of an event whose body is withheld it is known that there was one.
+		value = "coalesce(identity, case when get_byte(payload, 1) = 1 then csfproxy.facts(payload) ->> 'identity' end, '')"
 	default:
-		value = "facts ->> " + w.arg(name) + "::text"
+		value = "coalesce(csfproxy.facts(payload) ->> " + w.arg(name) + "::text, '')"
 	}
-	value = "coalesce(" + value + ", '')"
 	return value, "(" + value + " <> '')"
 }
 

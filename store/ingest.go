@@ -14,7 +14,8 @@ import (
 
 // IngesterOptions tunes an Ingester; the zero value is good.
 type IngesterOptions struct {
-	// BatchEvents and BatchBytes bound one transaction; 0 means 5,000 events and 8 MiB.
+	// BatchEvents and BatchBytes bound one transaction; 0 means 20,000 events and 16 MiB. Memory holds three batches: one
+	// that is stored, one that is ready and one that is read.
 	BatchEvents int
 	BatchBytes  int
 	// RetryMin and RetryMax bound the pause between attempts while the store is away, doubled each time; 0 means
@@ -64,10 +65,10 @@ type Ingester struct {
 // NewIngester gives an ingester; Run does the work.
 func NewIngester(db *DB, spool *Spool, opts IngesterOptions) *Ingester {
 	if opts.BatchEvents <= 0 {
-		opts.BatchEvents = 5000
+		opts.BatchEvents = 20_000
 	}
 	if opts.BatchBytes <= 0 {
-		opts.BatchBytes = 8 << 20
+		opts.BatchBytes = 16 << 20
 	}
 	if opts.RetryMin <= 0 {
 		opts.RetryMin = 100 * time.Millisecond
@@ -145,8 +146,8 @@ func (i *Ingester) connectAndPump(ctx context.Context) (stored bool, err error) 
 		return false, err
 	}
 	// Records that the store never had and the spool no longer has are a gap, which storing the next ones finds.
-	reader := i.spool.NewReader(max(last+1, i.spool.oldest()))
-	defer reader.Close()
+	batches, stop := i.readAhead(ctx, max(last+1, i.spool.oldest()))
+	defer stop()
 	var maintained time.Time
 	for {
 		if now := i.opts.Now(); now.Sub(maintained) >= maintainEvery {
@@ -155,20 +156,28 @@ func (i *Ingester) connectAndPump(ctx context.Context) (stored bool, err error) 
 			} else if err != nil {
 				return stored, err
 			}
+			if _, err := i.db.MaintainRollups(ctx); err != nil {
+				return stored, err
+			}
 			maintained = now
 		}
 		i.restored(last)
-		batch, err := i.nextBatch(ctx, reader)
-		if err != nil {
-			return stored, err
+		var batch readBatch
+		select {
+		case batch = <-batches:
+		case <-ctx.Done():
+			return stored, ctx.Err()
 		}
-		if len(batch) == 0 {
+		if batch.err != nil {
+			return stored, batch.err
+		}
+		if batch.rows == nil {
 			if err := i.ping(ctx); err != nil {
 				return stored, err
 			}
 			continue
 		}
-		res, err := i.store(ctx, batch)
+		res, err := i.store(ctx, batch.rows)
 		if err != nil {
 			return stored, err
 		}
@@ -195,10 +204,46 @@ func (i *Ingester) ping(ctx context.Context) error {
 	return i.db.Ping(ctx)
 }
 
-func (i *Ingester) store(ctx context.Context, batch []Record) (batchResult, error) {
+func (i *Ingester) store(ctx context.Context, batch *rowBatch) (batchResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	return i.db.storeBatch(ctx, i.spool.Node(), i.spool.Log(), batch)
+	return i.db.storeRows(ctx, i.spool.Node(), i.spool.Log(), batch)
+}
+
+// readBatch is a batch ready to be stored; without rows and error nothing came within IdleCheck.
+type readBatch struct {
+	rows *rowBatch
+	err  error
+}
+
+// readAhead reads and encodes the next batch while the one before it is stored. stop ends the goroutine and waits for it.
+func (i *Ingester) readAhead(ctx context.Context, from uint64) (<-chan readBatch, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	out := make(chan readBatch)
+	var done sync.WaitGroup
+	done.Go(func() {
+		reader := i.spool.NewReader(from)
+		defer reader.Close()
+		for {
+			var b readBatch
+			records, err := i.nextBatch(ctx, reader)
+			if b.err = err; err == nil && len(records) > 0 {
+				b.rows, b.err = encodeRows(i.spool.Node(), i.spool.Log(), records)
+			}
+			select {
+			case out <- b:
+			case <-ctx.Done():
+				return
+			}
+			if b.err != nil {
+				return
+			}
+		}
+	})
+	return out, func() {
+		cancel()
+		done.Wait()
+	}
 }
 
 // nextBatch waits for a record and takes it and what follows; empty when nothing came within IdleCheck.

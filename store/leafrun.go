@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -78,20 +77,15 @@ func (r *leafRun) add(seq int64, at time.Time, h tlog.Hash) bool {
 	return true
 }
 
-// storeLeafRuns keeps the leaf hashes of a batch of one log's events, so that the sequencer need not read them. It runs
-// in the transaction that stores the events; n events are given by event in the order of their numbers.
-func storeLeafRuns(ctx context.Context, tx pgx.Tx, node string, epoch int32, n int, event func(i int) (seq uint64, at time.Time, payload []byte)) error {
-	var hasher leafHasher
+// storeLeaves keeps the leaf hashes of a batch, so that the sequencer need not read the events. It runs in the
+// transaction that stores them.
+func (b *rowBatch) storeLeaves(ctx context.Context, tx pgx.Tx, node string, epoch int32) error {
 	var runs []*leafRun
-	for i := range n {
-		seq, at, payload := event(i)
-		h, err := hasher.hash(payload)
-		if err != nil {
-			return fmt.Errorf("event %d of %s: %w", seq, node, err)
-		}
-		if len(runs) == 0 || !runs[len(runs)-1].add(int64(seq), at, h) {
-			r := &leafRun{node: node, epoch: epoch, hashes: make([]tlog.Hash, 0, n-i)}
-			r.add(int64(seq), at, h)
+	for i, rec := range b.records {
+		at := time.UnixMicro(b.times[i]).UTC()
+		if len(runs) == 0 || !runs[len(runs)-1].add(int64(rec.Seq), at, b.leaves[i]) {
+			r := &leafRun{node: node, epoch: epoch, hashes: make([]tlog.Hash, 0, len(b.records)-i)}
+			r.add(int64(rec.Seq), at, b.leaves[i])
 			runs = append(runs, r)
 		}
 	}

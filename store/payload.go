@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,6 +64,7 @@ var headerFacts = map[string]bool{
 // it where bodies are withheld. Of other facts the header says only that they are there.
 func HeaderFact(name string) bool { return headerFacts[name] }
 
+// header is what stands in the header.
 type header struct {
 	Seq      uint64          `json:"seq"`
 	Log      string          `json:"log"`
@@ -80,13 +79,6 @@ type header struct {
 	SelfTest bool            `json:"selftest"`
 	Facts    json.RawMessage `json:"facts"`
 	Has      []string        `json:"has"`
-}
-
-type body struct {
-	Identity string          `json:"identity"`
-	Client   netip.AddrPort  `json:"client,omitzero"`
-	Peer     netip.AddrPort  `json:"peer,omitzero"`
-	Facts    json.RawMessage `json:"facts"`
 }
 
 // encoded is an event ready to get its number: the payload is version ‖ form ‖ u32 ‖ `{"seq":N` ‖ head ‖ rest.
@@ -108,25 +100,17 @@ func encode(e csf.Event, node, log string, salt [saltSize]byte) encoded {
 }
 
 func encodeFacts(e csf.Event, node, log string, salt [saltSize]byte) encoded {
-	open, closed := csf.Facts{}, csf.Facts{}
-	for k, v := range e.Facts {
-		if headerFacts[k] || isNumber(v) {
-			open[k] = v
-		} else {
-			closed[k] = v
-		}
+	var few [24]string
+	names := few[:0]
+	for name := range e.Facts {
+		names = append(names, name)
 	}
-	var has []string
-	for _, name := range slices.Sorted(maps.Keys(closed)) {
-		if closed[name] != "" { // an empty text and an absent fact are the same
-			has = append(has, name)
-		}
-	}
+	slices.Sort(names)
 
-	h := make([]byte, 0, 384)
+	h := make([]byte, 0, 512)
 	h = appendField(h, "log", log)
 	h = appendField(h, "node", node)
-	h = appendField(h, "time", e.Time.UTC().Format(time.RFC3339Nano))
+	h = append(e.Time.UTC().AppendFormat(append(h, `,"time":"`...), time.RFC3339Nano), '"')
 	h = appendField(h, "kind", string(e.Kind))
 	h = appendField(h, "reason", string(e.Reason))
 	h = appendField(h, "session", e.Session)
@@ -136,45 +120,114 @@ func encodeFacts(e csf.Event, node, log string, salt [saltSize]byte) encoded {
 	if e.SelfTest {
 		h = append(h, `,"selftest":true`...)
 	}
-	if len(open) > 0 {
-		h = append(append(h, `,"facts":`...), factsJSON(open)...)
-	}
+	h = appendFacts(h, e.Facts, names, true)
 
-	b := []byte(`{"v":1`)
+	// The body is written where it stays: salt ‖ u32, body ‖ u32, block.
+	rest := append(make([]byte, 0, 512+len(e.Block)), salt[:]...)
+	rest = append(rest, 0, 0, 0, 0)
+	start := len(rest)
+	rest = append(rest, `{"v":1`...)
 	if e.Identity != "" {
-		b = appendField(b, "identity", e.Identity)
-		has = append(has, "identity")
+		rest = appendField(rest, "identity", e.Identity)
 	}
 	if e.Client.IsValid() {
-		b = appendField(b, "client", e.Client.String())
-		has = append(has, "client")
+		rest = append(e.Client.AppendTo(append(rest, `,"client":"`...)), '"')
 	}
 	if e.Peer.IsValid() {
-		b = appendField(b, "peer", e.Peer.String())
-		has = append(has, "peer")
+		rest = append(e.Peer.AppendTo(append(rest, `,"peer":"`...)), '"')
 	}
-	if len(closed) > 0 {
-		b = append(append(b, `,"facts":`...), factsJSON(closed)...)
-	}
-	b = append(b, '}')
+	rest = append(appendFacts(rest, e.Facts, names, false), '}')
+	binary.LittleEndian.PutUint32(rest[start-4:], uint32(len(rest)-start))
+	rest = appendBytes(rest, e.Block)
 
-	if len(has) > 0 {
-		h = append(h, `,"has":[`...)
-		for i, name := range has {
-			if i > 0 {
-				h = append(h, ',')
-			}
-			h = appendString(h, name)
+	any := false
+	has := func(name string) {
+		if any {
+			h = append(h, ',')
+		} else {
+			h = append(h, `,"has":[`...)
 		}
+		h, any = appendString(h, name), true
+	}
+	for _, name := range names {
+		if v := e.Facts[name]; !isOpen(name, v) && v != "" { // an empty text and an absent fact are the same
+			has(name)
+		}
+	}
+	if e.Identity != "" {
+		has("identity")
+	}
+	if e.Client.IsValid() {
+		has("client")
+	}
+	if e.Peer.IsValid() {
+		has("peer")
+	}
+	if any {
 		h = append(h, ']')
 	}
-	h = append(h, '}')
+	return encoded{head: append(h, '}'), rest: rest}
+}
 
-	rest := make([]byte, 0, saltSize+8+len(b)+len(e.Block))
-	rest = append(rest, salt[:]...)
-	rest = appendBytes(rest, b)
-	rest = appendBytes(rest, e.Block)
-	return encoded{head: h, rest: rest}
+// isOpen says whether a fact stands in the header.
+func isOpen(name string, value any) bool { return headerFacts[name] || isNumber(value) }
+
+// appendFacts appends ,"facts":{…} with the open facts or the closed ones, in the order of their names; nothing when
+// there are none. The bytes are those of factsJSON, without its cost for the types that facts mostly have.
+func appendFacts(dst []byte, facts csf.Facts, names []string, open bool) []byte {
+	start := len(dst)
+	separator := `,"facts":{`
+	for _, name := range names {
+		value := facts[name]
+		if isOpen(name, value) != open {
+			continue
+		}
+		dst = append(dst, separator...)
+		separator = ","
+		dst = append(appendMarshalled(dst, name), ':')
+		switch v := value.(type) {
+		case string:
+			dst = appendMarshalled(dst, v)
+		case bool:
+			dst = strconv.AppendBool(dst, v)
+		case int:
+			dst = strconv.AppendInt(dst, int64(v), 10)
+		case int64:
+			dst = strconv.AppendInt(dst, v, 10)
+		case uint64:
+			dst = strconv.AppendUint(dst, v, 10)
+		default:
+			raw, err := json.Marshal(value)
+			if err != nil { // what JSON cannot hold: the facts as a whole say so
+				part := csf.Facts{}
+				for _, n := range names {
+					if isOpen(n, facts[n]) == open {
+						part[n] = facts[n]
+					}
+				}
+				return append(append(dst[:start], `,"facts":`...), factsJSON(part)...)
+			}
+			dst = append(dst, withoutNUL(raw)...)
+		}
+	}
+	if len(dst) == start {
+		return dst
+	}
+	return append(dst, '}')
+}
+
+// appendMarshalled appends a string as json.Marshal writes it.
+func appendMarshalled(dst []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			raw, err := json.Marshal(s)
+			if err != nil { // a string never fails
+				return append(dst, `""`...)
+			}
+			return append(dst, withoutNUL(raw)...)
+		}
+	}
+	return append(append(append(dst, '"'), s...), '"')
 }
 
 // appendTo appends the payload with its number.
@@ -224,8 +277,9 @@ func appendString(dst []byte, s string) []byte {
 }
 
 // factsJSON renders facts so that jsonb takes them: it refuses \u0000.
-func factsJSON(f csf.Facts) []byte {
-	raw := f.JSON()
+func factsJSON(f csf.Facts) []byte { return withoutNUL(f.JSON()) }
+
+func withoutNUL(raw []byte) []byte {
 	if !bytes.Contains(raw, []byte(`\u0000`)) {
 		return raw
 	}
@@ -350,7 +404,7 @@ func Withhold(payload []byte) ([]byte, error) {
 	return append(appendBytes([]byte{payloadVersion, formWithheld}, p.header), p.digest()...), nil
 }
 
-// row is an event with its facts still in JSON, as the event store takes it.
+// row is an event with its facts still in JSON.
 type row struct {
 	csf.Event
 	log   string
@@ -358,25 +412,15 @@ type row struct {
 }
 
 func decodeRow(payload []byte) (row, error) {
-	p, err := split(payload)
+	c, err := columnsOf(payload)
 	if err != nil {
 		return row{}, err
 	}
-	var h header
-	if err := json.Unmarshal(p.header, &h); err != nil {
-		return row{}, fmt.Errorf("%w: header: %w", errPayload, err)
-	}
-	var b body
-	if !p.withheld {
-		if err := json.Unmarshal(p.body, &b); err != nil {
-			return row{}, fmt.Errorf("%w: body: %w", errPayload, err)
-		}
-	}
-	r := row{log: h.Log, facts: joinObjects(h.Facts, b.Facts), Event: csf.Event{Seq: h.Seq, Node: h.Node, Time: h.Time.UTC(), Kind: h.Kind,
-		Reason: h.Reason, Session: h.Session, Identity: b.Identity, Source: h.Source, Client: b.Client, Peer: b.Peer, Cluster: h.Cluster,
-		Upstream: h.Upstream, SelfTest: h.SelfTest}}
-	if len(p.block) > 0 {
-		r.Block = p.block
+	r := row{log: string(c.log), facts: joinObjects(c.openFacts, c.closedFacts), Event: csf.Event{Seq: c.seq, Node: string(c.node), Time: c.time(),
+		Kind: csf.Kind(c.kind), Reason: csf.Reason(c.reason), Session: string(c.session), Identity: string(c.identity), Source: string(c.source),
+		Client: c.client, Peer: c.peer, Cluster: string(c.cluster), Upstream: string(c.upstream), SelfTest: c.selftest}}
+	if len(c.block) > 0 {
+		r.Block = c.block
 	}
 	return r, nil
 }

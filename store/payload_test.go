@@ -3,13 +3,18 @@ package store
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
+	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"pgregory.net/rapid"
 
 	"github.com/csfproxy/csfproxy/csf"
 )
@@ -146,6 +151,43 @@ func FuzzDecode(f *testing.F) {
 		leaf, lerr := LeafData(p)
 		if derr == nil && (lerr != nil || len(leaf) == 0) {
 			t.Fatalf("decodes, but has no leaf: %v", lerr)
+		}
+	})
+}
+
+// Facts are written by hand for speed; the bytes are those of encoding/json.
+func TestFactsAreWrittenAsJSON(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		facts := csf.Facts{}
+		for range rapid.IntRange(0, 30).Draw(rt, "n") {
+			name := rapid.OneOf(rapid.SampledFrom([]string{"tls", "user", "list", "method", "detail"}), rapid.String()).Draw(rt, "name")
+			facts[name] = rapid.OneOf(
+				rapid.Map(rapid.String(), func(s string) any { return s }),
+				rapid.Map(rapid.Int(), func(n int) any { return n }),
+				rapid.Map(rapid.Int64(), func(n int64) any { return n }),
+				rapid.Map(rapid.Uint64(), func(n uint64) any { return n }),
+				rapid.Map(rapid.Float64(), func(n float64) any { return n }),
+				rapid.Map(rapid.Bool(), func(b bool) any { return b }),
+				rapid.Map(rapid.SliceOf(rapid.String()), func(l []string) any { return l }),
+				rapid.Map(rapid.MapOf(rapid.String(), rapid.Int()), func(m map[string]int) any { return m }),
+				rapid.SampledFrom([]any{nil, math.NaN(), math.Inf(1), "\x00", "a\x7f", "<b>&", "\xff", "\u2028"}),
+			).Draw(rt, "value")
+		}
+		names := slices.Sorted(maps.Keys(facts))
+		for _, open := range []bool{true, false} {
+			part := csf.Facts{}
+			for k, v := range facts {
+				if (headerFacts[k] || isNumber(v)) == open {
+					part[k] = v
+				}
+			}
+			want := ""
+			if len(part) > 0 {
+				want = `,"facts":` + string(factsJSON(part))
+			}
+			if got := string(appendFacts(nil, facts, names, open)); got != want {
+				rt.Fatalf("%s\nwant %s", got, want)
+			}
 		}
 	})
 }

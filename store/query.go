@@ -73,20 +73,50 @@ func parseCursor(s string) (cursor, error) {
 // Events gives a page of events and the cursor of the next page, "" at the end. Pages neither repeat nor leave out an
 // event that was stored before the first of them was read.
 func (d *DB) Events(ctx context.Context, q Query) (events []csf.Event, next string, err error) {
+	sql, args, err := q.sql()
+	if err != nil {
+		return nil, "", err
+	}
+	limit := q.limit()
+	events, epochs, err := d.read(ctx, sql, args)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(events) > limit {
+		events = events[:limit]
+		last := events[limit-1]
+		if next, err = (cursor{last.Time, last.Node, epochs[limit-1], int64(last.Seq)}).String(); err != nil {
+			return nil, "", fmt.Errorf("event store: %w", err)
+		}
+	}
+	return events, next, nil
+}
+
+func (q Query) limit() int {
+	if q.Limit <= 0 {
+		return 100
+	}
+	return min(q.Limit, maxPage)
+}
+
+// sql gives the text and the parameters of a page's query, which asks for one event more than the page has.
+func (q Query) sql() (text string, args []any, err error) {
 	var w where
 	cond, err := w.filter(csf.Filter{Kinds: q.Kinds, Reasons: q.Reasons, Where: q.Where, SelfTests: true})
 	if err != nil {
-		return nil, "", err
+		return "", nil, err
 	}
 	w.and(cond)
 	if !q.IncludeSelfTests {
 		w.and("selftest = " + w.arg(q.SelfTest != nil && *q.SelfTest))
 	}
 	if q.Session != "" {
-		p := w.arg(q.Session)
-		w.and("(session = " + p + " or sessions @> array[" + p + "::text])")
+		w.and(w.session(q.Session))
 	}
-	for _, f := range []struct{ column, value string }{{"identity", q.Identity}, {"source", q.Source}, {"cluster", q.Cluster}, {"node", q.Node}} {
+	if q.Identity != "" {
+		w.and(w.hashed("identity", []string{q.Identity}))
+	}
+	for _, f := range []struct{ column, value string }{{"source", q.Source}, {"cluster", q.Cluster}, {"node", q.Node}} {
 		if f.value != "" {
 			w.and(f.column + " = " + w.arg(f.value))
 		}
@@ -99,31 +129,14 @@ func (d *DB) Events(ctx context.Context, q Query) (events []csf.Event, next stri
 	if q.After != "" {
 		c, err := parseCursor(q.After)
 		if err != nil {
-			return nil, "", err
+			return "", nil, err
 		}
 		t := w.arg(c.Time)
 		w.and(fmt.Sprintf("(time, node, epoch, seq) %s (%s, %s, %s, %s)", compare, t, w.arg(c.Node), w.arg(c.Epoch), w.arg(c.Seq)))
 		w.and("time " + compare + "= " + t) // implied, and it spares the partitions beyond
 	}
-	limit := q.Limit
-	if limit <= 0 {
-		limit = 100
-	}
-	limit = min(limit, maxPage)
-	sql := fmt.Sprintf("select epoch, payload from csfproxy.events where %s order by time %[2]s, node %[2]s, epoch %[2]s, seq %[2]s limit %[3]d",
-		w.String(), direction, limit+1)
-	events, epochs, err := d.read(ctx, sql, w.args)
-	if err != nil {
-		return nil, "", err
-	}
-	if len(events) > limit {
-		events = events[:limit]
-		last := events[limit-1]
-		if next, err = (cursor{last.Time, last.Node, epochs[limit-1], int64(last.Seq)}).String(); err != nil {
-			return nil, "", fmt.Errorf("event store: %w", err)
-		}
-	}
-	return events, next, nil
+	return fmt.Sprintf("select epoch, payload from csfproxy.events where %s order by time %[2]s, node %[2]s, epoch %[2]s, seq %[2]s limit %[3]d",
+		w.String(), direction, q.limit()+1), w.args, nil
 }
 
 // read runs a query for epoch and payload and decodes the events.
@@ -159,6 +172,19 @@ func (d *DB) Select(ctx context.Context, anyOf []csf.Filter, from, to time.Time,
 	if err := w.anyOf(anyOf); err != nil {
 		return nil, err
 	}
+	// The roll-ups say on which days to look.
+	days, err := d.daysWith(ctx, anyOf, from, to, limit)
+	switch {
+	case errors.Is(err, errDirect):
+	case err != nil:
+		return nil, fmt.Errorf("event store: %w", err)
+	case len(days) == 0:
+		return nil, nil
+	case len(days) <= maxNamedDays:
+		w.days(days)
+	default:
+		w.and("time >= " + w.arg(days[len(days)-1]))
+	}
 	events, _, err := d.read(ctx, "select epoch, payload from csfproxy.events where "+w.String()+
 		" order by time desc, node, epoch desc, seq desc limit "+w.arg(limit), w.args)
 	return events, err
@@ -166,8 +192,9 @@ func (d *DB) Select(ctx context.Context, anyOf []csf.Filter, from, to time.Time,
 
 // SessionHistory gives everything that is stored of a session, oldest first: its events and its statement records.
 func (d *DB) SessionHistory(ctx context.Context, session string) (events []csf.Event, statements []StatementRecord, err error) {
-	all, _, err := d.read(ctx, `select epoch, payload from csfproxy.events where session = $1 or sessions @> array[$1::text]
-		order by time, node, epoch, seq`, []any{session})
+	var w where
+	w.and(w.session(session))
+	all, _, err := d.read(ctx, "select epoch, payload from csfproxy.events where "+w.String()+" order by time, node, epoch, seq", w.args)
 	if err != nil {
 		return nil, nil, err
 	}

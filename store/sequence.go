@@ -27,43 +27,103 @@ type Sequence struct {
 // Range is a run of numbers, both ends included.
 type Range struct{ From, To uint64 }
 
-// Sequences gives one entry for each node that has events of from ≤ time < to, ordered by node.
-func (d *DB) Sequences(ctx context.Context, from, to time.Time) ([]Sequence, error) {
-	var w where
-	w.period(from, to)
-	// Missing numbers are looked for among all events: times of neighbours can fall on both sides of a period's edge.
-	rows, err := d.pool.Query(ctx, fmt.Sprintf(`
-		with span as (
-			select node, epoch, min(seq) as lo, max(seq) as hi, count(*) as n from csfproxy.events where %s group by node, epoch),
+// countedDirectly is up to how many events of a period Sequences looks at the events themselves, which takes about a
+// second. Beyond it the roll-ups tell what was stored; that it still is, verification of the log shows.
+const countedDirectly = 1_000_000
+
+// sequencesDirect and sequencesRolled give the same columns: for each log of the period its node, the lowest and highest
+// number, how many events it has, how many numbers between those two are not stored, and the sums of log.sequence events.
+// %[1]s is the condition on the period, or on its edges. Missing numbers are looked for among all events: times of
+// neighbours can fall on both sides of a period's edge.
+const (
+	countsOf = `select node, epoch, count(*) as n, sum(a + r) as listener, sum(c) as recorded, count(*) filter (where a + r <> c) as unequal
+		from (select node, epoch, %[2]s as a, %[3]s as r, %[4]s as c from csfproxy.events
+			where %[1]s and hashtext(kind) = hashtext('log.sequence') and kind = 'log.sequence') l group by node, epoch`
+	sequencesDirect = `with span as (
+			select node, epoch, min(seq) as lo, max(seq) as hi, count(*) as n from csfproxy.events where %[1]s group by node, epoch),
 		held as (
 			select s.node, s.epoch, (select count(*) from csfproxy.events e where e.node = s.node and e.epoch = s.epoch and e.seq between s.lo and s.hi) as n
 			from span s),
-		counted as (
-			select node, count(*) as n, sum(a + r) as listener, sum(c) as recorded, count(*) filter (where a + r <> c) as unequal
-			from (select node, %s as a, %s as r, %s as c from csfproxy.events where %[1]s and kind = 'log.sequence') l group by node)
+		counted as (` + countsOf + `)
 		select s.node, s.lo, s.hi, s.n, s.hi - s.lo + 1 - h.n, coalesce(c.n, 0), coalesce(c.listener, 0)::bigint, coalesce(c.recorded, 0)::bigint, coalesce(c.unequal, 0)
-		from span s join held h using (node, epoch) left join counted c using (node) order by s.node, s.epoch`,
-		w.String(), number("accepted"), number("rejected"), number("recorded")), w.args...)
-	if err != nil {
-		return nil, fmt.Errorf("event store: %w", err)
-	}
-	perLog, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Sequence, error) {
-		var s Sequence
-		var first, last int64
-		err := row.Scan(&s.Node, &first, &last, &s.Stored, &s.Missing, &s.Counts, &s.Listener, &s.Recorded, &s.Unequal)
-		s.First, s.Last, s.Logs = uint64(first), uint64(last), 1
-		return s, err
+		from span s join held h using (node, epoch) left join counted c using (node, epoch) order by s.node, s.epoch`
+	sequencesRolled = `with whole as (
+			select node, epoch, min(first_seq) as lo, max(last_seq) as hi, sum(n) as n, sum(counts) as counts, sum(listener) as listener,
+				sum(recorded) as recorded, sum(unequal) as unequal
+			from csfproxy.rollup_logs where bucket >= %[5]s and bucket < %[6]s group by node, epoch),
+		span as (
+			select node, epoch, min(lo) as lo, max(hi) as hi, sum(n) as n from (
+				select node, epoch, lo, hi, n from whole
+				union all select node, epoch, min(seq), max(seq), count(*) from csfproxy.events where %[1]s group by node, epoch) p group by node, epoch),
+		held as (
+			select s.node, s.epoch, (select coalesce(sum(case when l.first_seq >= s.lo and l.last_seq <= s.hi then l.n else
+				(select count(*) from csfproxy.events e where e.node = l.node and e.epoch = l.epoch and e.seq between s.lo and s.hi
+					and e.time >= l.bucket and e.time < l.bucket + interval '1 hour') end), 0)
+				from csfproxy.rollup_logs l where l.node = s.node and l.epoch = s.epoch and l.last_seq >= s.lo and l.first_seq <= s.hi) as n
+			from span s),
+		counted as (
+			select node, epoch, sum(n) as n, sum(listener) as listener, sum(recorded) as recorded, sum(unequal) as unequal from (
+				select node, epoch, counts as n, listener, recorded, unequal from whole union all (` + countsOf + `)) c group by node, epoch)
+		select s.node, s.lo, s.hi, s.n::bigint, (s.hi - s.lo + 1 - h.n)::bigint, coalesce(c.n, 0)::bigint, coalesce(c.listener, 0)::bigint,
+			coalesce(c.recorded, 0)::bigint, coalesce(c.unequal, 0)::bigint
+		from span s join held h using (node, epoch) left join counted c using (node, epoch) order by s.node, s.epoch`
+)
+
+// Sequences gives one entry for each node that has events of from ≤ time < to, ordered by node.
+func (d *DB) Sequences(ctx context.Context, from, to time.Time) ([]Sequence, error) {
+	return d.sequences(ctx, from, to, countedDirectly)
+}
+
+func (d *DB) sequences(ctx context.Context, from, to time.Time, direct int64) ([]Sequence, error) {
+	var perLog []Sequence
+	err := d.inSnapshot(ctx, func(tx pgx.Tx) error {
+		s := spanOf(from, to)
+		var n int64
+		var stale bool
+		err := tx.QueryRow(ctx, `select (select coalesce(sum(n), 0) from csfproxy.rollup_logs where bucket >= $1 and bucket < $2)::bigint,
+			exists (select from csfproxy.rollup_stale)`, s.firstHour, s.hours).Scan(&n, &stale)
+		if err != nil {
+			return err
+		}
+		var w where
+		text := sequencesDirect
+		bounds := []any{"", ""}
+		if stale || n <= direct {
+			w.period(from, to)
+		} else {
+			text = sequencesRolled
+			if !s.edges(&w) {
+				w.and("false")
+			}
+			bounds = []any{w.arg(s.firstHour), w.arg(s.hours)}
+		}
+		args := append([]any{w.String(), number("accepted"), number("rejected"), number("recorded")}, bounds...)
+		if text == sequencesDirect {
+			args = args[:4]
+		}
+		rows, err := tx.Query(ctx, fmt.Sprintf(text, args...), w.args...)
+		if err != nil {
+			return err
+		}
+		perLog, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Sequence, error) {
+			var s Sequence
+			var first, last int64
+			err := row.Scan(&s.Node, &first, &last, &s.Stored, &s.Missing, &s.Counts, &s.Listener, &s.Recorded, &s.Unequal)
+			s.First, s.Last, s.Logs = uint64(first), uint64(last), 1
+			return s, err
+		})
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("event store: %w", err)
 	}
 	var out []Sequence
 	for _, s := range perLog {
-		if n := len(out); n > 0 && out[n-1].Node == s.Node {
-			s.Stored += out[n-1].Stored
-			s.Missing += out[n-1].Missing
-			s.Logs += out[n-1].Logs
-			out[n-1] = s
+		if n := len(out); n > 0 && out[n-1].Node == s.Node { // another log of the node
+			last := &out[n-1]
+			s.Stored, s.Missing, s.Logs = s.Stored+last.Stored, s.Missing+last.Missing, last.Logs+1
+			s.Counts, s.Listener, s.Recorded, s.Unequal = s.Counts+last.Counts, s.Listener+last.Listener, s.Recorded+last.Recorded, s.Unequal+last.Unequal
+			*last = s
 			continue
 		}
 		out = append(out, s)
@@ -73,7 +133,7 @@ func (d *DB) Sequences(ctx context.Context, from, to time.Time) ([]Sequence, err
 
 // number reads a fact that should be an integer; anything else counts as 0.
 func number(fact string) string {
-	return fmt.Sprintf("case when jsonb_typeof(facts -> '%[1]s') = 'number' then (facts ->> '%[1]s')::numeric else 0 end", fact)
+	return fmt.Sprintf("case when jsonb_typeof(csfproxy.facts(payload) -> '%[1]s') = 'number' then (csfproxy.facts(payload) ->> '%[1]s')::numeric else 0 end", fact)
 }
 
 // Missing gives the numbers from ≤ n ≤ to of a node's newest log that the store does not hold, at most limit ranges.

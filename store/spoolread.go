@@ -32,6 +32,23 @@ type Reader struct {
 	at    uint64 // number of the record at the file's position
 	off   int64
 	head  [recordHead]byte
+	arena []byte // memory for the next payloads, which belong to the caller once they are given
+}
+
+// arenaSize is how much memory for payloads is taken at once: one allocation for some thousand events.
+const arenaSize = 1 << 20
+
+// payload gives n bytes that nobody else has.
+func (r *Reader) payload(n int) []byte {
+	if n > arenaSize/16 {
+		return make([]byte, n)
+	}
+	if n > len(r.arena) {
+		r.arena = make([]byte, arenaSize)
+	}
+	p := r.arena[:n:n]
+	r.arena = r.arena[n:]
+	return p
 }
 
 // NewReader gives a reader whose first record is from; 0 means the oldest that is kept.
@@ -130,7 +147,7 @@ func (r *Reader) read(wanted bool) ([]byte, error) {
 		r.off += recordHead + int64(n)
 		return nil, nil
 	}
-	payload := make([]byte, n)
+	payload := r.payload(n)
 	if _, err := io.ReadFull(r.buf, payload); err != nil {
 		return nil, r.damage(err)
 	}
@@ -202,11 +219,11 @@ func firstTime(seg segment) time.Time {
 	if err != nil {
 		return time.Time{}
 	}
-	row, err := decodeRow(payload)
+	c, err := columnsOf(payload)
 	if err != nil {
 		return time.Time{}
 	}
-	return row.Time
+	return c.time()
 }
 
 // oldest is the number of the oldest record that is kept.

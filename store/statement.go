@@ -3,11 +3,9 @@ package store
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/klauspost/compress/zstd"
 )
 
 // StatementRecord says what one statement did. It holds no text: the fingerprint stands for the statement.
@@ -91,26 +89,13 @@ var ErrBlock = errors.New("malformed statement block")
 
 // DecodeBlock gives the records of a block (Event.Block of a query.observed event) in the order in which they were recorded.
 func DecodeBlock(block []byte) ([]StatementRecord, error) {
-	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxBlockBytes))
+	raw, size, err := openBlock(block)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBlock, err)
+		return nil, err
 	}
-	defer d.Close()
-	raw, err := d.DecodeAll(block, nil)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBlock, err)
-	}
-	if len(raw) < blockHead || string(raw[:len(blockMagic)]) != blockMagic || raw[len(blockMagic)] != blockVersion {
-		return nil, fmt.Errorf("%w: not a block of version %d", ErrBlock, blockVersion)
-	}
-	size := int(binary.LittleEndian.Uint16(raw[4:]))
-	count := int64(binary.LittleEndian.Uint32(raw[6:]))
-	if size < statementSize || int64(len(raw)-blockHead) != count*int64(size) {
-		return nil, fmt.Errorf("%w: %d records of %d bytes do not fill it", ErrBlock, count, size)
-	}
-	records := make([]StatementRecord, count)
+	records := make([]StatementRecord, len(raw)/size)
 	for i := range records {
-		records[i].get(raw[blockHead+i*size:])
+		records[i].get(raw[i*size:])
 	}
 	return records, nil
 }
