@@ -64,6 +64,7 @@ type App struct {
 
 	reloading sync.Mutex
 	counted   sequenceCount
+	load      loadSeries
 
 	// cleanups run in the opposite order of their entry; serving ends first.
 	cleanups []cleanup
@@ -103,6 +104,7 @@ func Start(ctx context.Context, cfg *config.Config, opt Options) (*App, error) {
 	a.serve(run, "ingress", a.ingress.Serve)
 	a.serve(run, "recovery", a.recovery.Serve)
 	a.serve(run, "counts", a.count)
+	a.serve(run, "load", a.sampleLoad)
 	a.serve(run, "lost sessions", a.closeLost)
 	if every := cfg.SelfTest.Every.D(); every > 0 {
 		a.serve(run, "self-tests", func(ctx context.Context) error { return a.suite.Run(ctx, every) })

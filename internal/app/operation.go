@@ -132,7 +132,7 @@ func (u upstreams) Upstreams(context.Context) ([]api.Upstream, error) {
 			}
 			for _, r := range s.Routing.Members {
 				if r.Address == o.Member && r.Bad != "" {
-					m.Error = strings.TrimPrefix(m.Error+"; "+r.Bad, "; ")
+					m.Error, m.Fenced = strings.TrimPrefix(m.Error+"; "+r.Bad, "; "), true
 				}
 			}
 			for _, sb := range s.Topology.Standbys {
