@@ -92,6 +92,13 @@ func (e *Estate) Recorded() []csf.Event {
 	return append([]csf.Event{}, e.events...)
 }
 
+// Empty takes the sessions, containments, runs and reports away.
+func (e *Estate) Empty() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.sessions, e.containments, e.runs, e.reports = nil, nil, nil, nil
+}
+
 // Reset makes the estate as New gives it, but for the exported fields.
 func (e *Estate) Reset() {
 	fresh := New()
