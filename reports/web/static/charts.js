@@ -26,6 +26,7 @@
       const curves = names(el).map(([name]) => data[name]);
       plot.setData([data.time, ...curves]);
       const last = data.time.length - 1;
+      if (last >= 0 && !el.matches(":hover")) plot.setLegend({ idx: last });
       el.setAttribute("aria-label", "Chart. Now: " + names(el).map(([name, label]) => label + " " + text(last < 0 ? null : data[name][last])).join(", "));
     }
   };

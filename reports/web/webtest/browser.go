@@ -18,8 +18,11 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// limit ends a browser that hangs; it is far above what a test needs.
-const limit = 3 * time.Minute
+// limit ends a browser that hangs, and stepLimit one step; both are far above what a test needs.
+const (
+	limit     = 4 * time.Minute
+	stepLimit = 45 * time.Second
+)
 
 // Browser is one tab of a headless Chromium.
 type Browser struct {
@@ -98,7 +101,9 @@ func (b *Browser) Problems() []string {
 // Do does the actions; what names them in the failure.
 func (b *Browser) Do(what string, actions ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
-	if err := chromedp.Do(b.Ctx, actions...); err != nil {
+	ctx, cancel := context.WithTimeout(b.Ctx, stepLimit)
+	defer cancel()
+	if err := chromedp.Do(ctx, actions...); err != nil {
 		if dir := os.Getenv("CSFPROXY_SCREENSHOTS"); dir != "" {
 			b.Shot(filepath.Join(dir, "failed.png"))
 		}
