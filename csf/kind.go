@@ -60,9 +60,11 @@ const (
 	RegistryIdentity   Kind = "registry.identity"
 	RegistryUpstream   Kind = "registry.upstream"
 	RegistryExpired    Kind = "registry.expired"
+	RegistryException  Kind = "registry.exception"
 
 	ConfigLoaded   Kind = "config.loaded"
 	ConfigRejected Kind = "config.rejected"
+	ConfigDrift    Kind = "config.drift"
 	BuildInfo      Kind = "build.info"
 	NodeStarted    Kind = "node.started"
 	NodeStopped    Kind = "node.stopped"
@@ -81,6 +83,14 @@ const (
 	AdminDenied      Kind = "admin.denied"
 	ReportGenerated  Kind = "report.generated"
 	CheckpointSigned Kind = "checkpoint.signed"
+	WitnessCosigned  Kind = "witness.cosigned"
+	WitnessAlarm     Kind = "witness.alarm"
+	HoldApplied      Kind = "hold.applied"
+	HoldReleased     Kind = "hold.released"
+	BodyErased       Kind = "body.erased"
+	EvidenceRead     Kind = "evidence.read"
+	EvidenceExported Kind = "evidence.exported"
+	ReportVerified   Kind = "report.verified"
 )
 
 // KindInfo declares one kind.

@@ -57,12 +57,14 @@ var kindTable = []KindInfo{
 
 	{Kind: InventoryFirstSeen, Doc: "A server, application, role or statement was seen for the first time.", Fields: []string{"type", "key", "version", "registered", "what", "fingerprint", "class", "redacted"}},
 	{Kind: RegistrySource, Doc: "A PROXY source stands in the register that was loaded.", Fields: []string{"name", "owner", "approved_by", "expires", "networks", "change", "listener"}},
-	{Kind: RegistryIdentity, Doc: "An identity stands in the register that was loaded.", Fields: []string{"name", "owner", "approved_by", "expires", "risk", "methods", "change", "user"}},
+	{Kind: RegistryIdentity, Doc: "An identity stands in the register that was loaded.", Fields: []string{"name", "owner", "approved_by", "expires", "risk", "methods", "change", "user", "third_party"}},
 	{Kind: RegistryUpstream, Doc: "A member of a cluster stands in the register that was loaded.", Fields: []string{"name", "cluster", "tls_mode", "change", "tls", "manager"}},
 	{Kind: RegistryExpired, Doc: "The registration of a source or an identity has run out.", Fields: []string{"type", "name", "owner", "expires", "kind", "supplier"}},
+	{Kind: RegistryException, Doc: "An approved exception stands in the register that was loaded.", Fields: []string{"exception", "control", "waiver", "match", "why", "owner", "approved_by", "approved", "expires"}},
 
-	{Kind: ConfigLoaded, Doc: "A configuration is in force.", Fields: []string{"sha256", "file", "by", "reload", "findings"}},
+	{Kind: ConfigLoaded, Doc: "A configuration is in force.", Fields: []string{"sha256", "file", "by", "reload", "findings", "exceptions"}},
 	{Kind: ConfigRejected, Doc: "A configuration was refused; the one before it stays.", Fields: []string{"sha256", "file", "detail", "error"}},
+	{Kind: ConfigDrift, Doc: "The configuration file on disk is another than the one in force, or cannot be read.", Fields: []string{"sha256", "file", "in_force", "detail"}},
 	{Kind: BuildInfo, Doc: "The program that records: its version and the modules it is built from.", Fields: []string{"version", "revision", "go", "modules_sha256", "modified", "commit"}},
 	{Kind: NodeStarted, Doc: "The node began to record.", Fields: []string{"version", "pid", "log"}, Operational: true},
 	{Kind: NodeStopped, Doc: "The node ended in an orderly way.", Fields: []string{"uptime_s"}, Operational: true},
@@ -81,6 +83,14 @@ var kindTable = []KindInfo{
 	{Kind: AdminDenied, Doc: "A request to the API was refused.", Fields: []string{"by", "role", "action", "object", "detail", "status"}},
 	{Kind: ReportGenerated, Doc: "A report was written.", Fields: []string{"from", "to", "format", "mapping_version", "sha256", "by", "report"}},
 	{Kind: CheckpointSigned, Doc: "The log's root over all stored events was signed.", Fields: []string{"size", "root", "key"}},
+	{Kind: WitnessCosigned, Doc: "A witness checked that the log only grew, and cosigned a checkpoint.", Fields: []string{"witness", "size", "root"}},
+	{Kind: WitnessAlarm, Doc: "A witness refused a checkpoint: the log forked, went back or is not the one that it knows.", Fields: []string{"witness", "size", "root", "detail"}},
+	{Kind: HoldApplied, Doc: "Events of a period were put under a hold: retention leaves them.", Fields: []string{"hold", "from", "to", "by", "reason"}},
+	{Kind: HoldReleased, Doc: "A hold ended.", Fields: []string{"hold", "by", "approved_by", "reason"}},
+	{Kind: BodyErased, Doc: "Bodies of events were erased by subject; their headers and proofs stay.", Fields: []string{"by", "reason", "count"}},
+	{Kind: EvidenceRead, Doc: "Somebody read stored evidence.", Fields: []string{"by", "role", "action", "object", "detail"}},
+	{Kind: EvidenceExported, Doc: "Evidence left as a file: who took it, and its SHA-256.", Fields: []string{"by", "role", "report", "format", "sha256", "from", "to"}},
+	{Kind: ReportVerified, Doc: "A report or pack was checked against the log.", Fields: []string{"by", "report", "format", "sha256", "result", "detail"}},
 }
 
 // CommonFields are facts that any event of a connection may carry beside its kind's own: where it came in, whether under

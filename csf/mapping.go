@@ -2,11 +2,17 @@ package csf
 
 import (
 	"bufio"
-	_ "embed"
+	"bytes"
+	"cmp"
+	"embed"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -74,62 +80,182 @@ type tagKey struct {
 	reason Reason
 }
 
-//go:embed data/mapping-1.csv
-var mappingData string
+// Every version that was ever in force stays: reports of the past can be made again by theirs.
+//
+//go:embed data/mapping-*.csv
+var mappingFiles embed.FS
 
-var builtinMapping = sync.OnceValue(func() *Mapping {
-	m, err := ParseMapping(strings.NewReader(mappingData))
+var builtinMappings = sync.OnceValue(func() []*Mapping {
+	names, err := fs.Glob(mappingFiles, "data/mapping-*.csv")
 	if err != nil {
-		panic("csf: embedded mapping: " + err.Error()) // a fault of the build, as in embeddedRows
+		panic("csf: embedded mappings: " + err.Error()) // a fault of the build, as in embeddedRows
 	}
-	return m
+	var all []*Mapping
+	for _, name := range names {
+		data, err := mappingFiles.ReadFile(name)
+		if err != nil {
+			panic("csf: embedded mapping: " + err.Error())
+		}
+		m, err := ParseMapping(bytes.NewReader(data))
+		if err != nil {
+			panic("csf: embedded mapping: " + name + ": " + err.Error())
+		}
+		all = append(all, m)
+	}
+	slices.SortFunc(all, func(a, b *Mapping) int { return compareVersions(a.Version, b.Version) })
+	return all
 })
 
-// BuiltinMapping gives the mapping that the program carries. The value is shared and never changes.
-func BuiltinMapping() *Mapping { return builtinMapping() }
+// compareVersions orders versions such as 2.0 and 10.1 by their numbers.
+func compareVersions(a, b string) int {
+	as, bs := strings.Split(a, "."), strings.Split(b, ".")
+	for i := range min(len(as), len(bs)) {
+		x, errX := strconv.Atoi(as[i])
+		y, errY := strconv.Atoi(bs[i])
+		c := cmp.Compare(x, y)
+		if errX != nil || errY != nil {
+			c = cmp.Compare(as[i], bs[i])
+		}
+		if c != 0 {
+			return c
+		}
+	}
+	return cmp.Compare(len(as), len(bs))
+}
+
+// BuiltinMapping gives the newest mapping that the program carries. The value is shared and never changes.
+func BuiltinMapping() *Mapping { all := builtinMappings(); return all[len(all)-1] }
+
+// BuiltinMappings gives every mapping that the program carries, oldest first. The slice is shared: callers do not
+// write to it.
+func BuiltinMappings() []*Mapping { return builtinMappings() }
+
+// MappingVersion gives a mapping that the program carries by its version: "builtin" or "" for the newest, "2.0", or "2"
+// for the newest 2.x. The error lists the versions.
+func MappingVersion(version string) (*Mapping, error) {
+	if version == "" || version == "builtin" {
+		return BuiltinMapping(), nil
+	}
+	var known []string
+	for _, m := range slices.Backward(builtinMappings()) {
+		if m.Version == version || strings.HasPrefix(m.Version, version+".") {
+			return m, nil
+		}
+		known = append(known, m.Version)
+	}
+	return nil, fmt.Errorf("there is no mapping version %q: use builtin, %s, or the path of a file", version, strings.Join(known, ", "))
+}
+
+// LoadMapping gives the mapping that a configuration or a call names: what MappingVersion takes, or the path of a file
+// in the form of ParseMapping.
+func LoadMapping(name string) (*Mapping, error) {
+	m, err := MappingVersion(name)
+	if err == nil || !IsMappingFile(name) {
+		return m, err
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("mapping: %w", err)
+	}
+	defer f.Close()
+	if m, err = ReadMapping(f); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return m, nil
+}
+
+// ReadMapping is ParseMapping for a file from outside: its version must not be one that the program carries.
+func ReadMapping(r io.Reader) (*Mapping, error) {
+	m, err := ParseMapping(r)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range builtinMappings() {
+		if b.Version == m.Version {
+			return nil, fmt.Errorf("mapping: line 1: version %s is one that the program carries: give a changed mapping a version of its own", m.Version)
+		}
+	}
+	return m, nil
+}
+
+// IsMappingFile says whether a mapping is named by a path rather than by its version.
+func IsMappingFile(name string) bool {
+	return strings.ContainsAny(name, `/\`) || strings.HasSuffix(name, ".csv")
+}
 
 // mappingColumns is the heading of a mapping file.
 var mappingColumns = []string{"id", "mode", "strength", "limit", "control", "evidence", "self_test", "kinds", "controls", "absent",
 	"csf_1_1", "sp800_53_rev5_2_0"}
 
+// maxMapping bounds a mapping file, in bytes.
+const maxMapping = 4 << 20
+
 // ParseMapping reads a mapping: a first line "# …; version V", then CSV with one row for each of the 106
-// subcategories in the framework's order. Unknown ids, kinds, reasons, controls and modes are errors.
+// subcategories in the framework's order. Unknown ids, kinds, reasons, controls and modes are errors; the error joins
+// one for each faulty row, with its line.
 func ParseMapping(r io.Reader) (*Mapping, error) {
-	br := bufio.NewReader(r)
+	br := bufio.NewReader(io.LimitReader(r, maxMapping))
 	first, err := br.ReadString('\n')
 	if err != nil {
 		return nil, fmt.Errorf("mapping: first line: %w", err)
 	}
 	_, version, ok := strings.Cut(strings.TrimSpace(first), "; version ")
 	if !ok || !strings.HasPrefix(first, "#") || version == "" {
-		return nil, fmt.Errorf("mapping: the first line must be a comment that ends in \"; version V\"")
+		return nil, fmt.Errorf("mapping: line 1: it must be a comment that ends in \"; version V\"")
 	}
-	records, err := csv.NewReader(br).ReadAll()
-	if err != nil {
-		return nil, fmt.Errorf("mapping: %w", err)
+	cr := csv.NewReader(br)
+	var lines []int
+	var records [][]string
+	for {
+		rec, err := cr.Read()
+		if err == io.EOF {
+			break
+		}
+		if parse, ok := errors.AsType[*csv.ParseError](err); ok {
+			return nil, fmt.Errorf("mapping: line %d: %w", parse.Line+1, parse.Err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("mapping: %w", err)
+		}
+		line, _ := cr.FieldPos(0)
+		lines, records = append(lines, line+1), append(records, rec) // the comment is line 1
 	}
 	if len(records) == 0 || !slices.Equal(records[0], mappingColumns) {
-		return nil, fmt.Errorf("mapping: the heading must be %s", strings.Join(mappingColumns, ","))
-	}
-	records = records[1:]
-	if len(records) != len(subcategoryTable) {
-		return nil, fmt.Errorf("mapping: %d rows, want one for each of the %d subcategories", len(records), len(subcategoryTable))
+		return nil, fmt.Errorf("mapping: line 2: the heading must be %s", strings.Join(mappingColumns, ","))
 	}
 	m := &Mapping{Version: version, index: map[string]int{}}
-	for i, rec := range records {
+	var errs []error
+	ordered := true // the first row out of order is reported, not all that follow from it
+	for i, rec := range records[1:] {
+		fault := func(err error) { errs = append(errs, fmt.Errorf("mapping: line %d: %s: %w", lines[i+1], rec[0], err)) }
 		row, err := parseRow(rec)
-		if err != nil {
-			return nil, fmt.Errorf("mapping: %s: %w", rec[0], err)
+		switch {
+		case err != nil:
+			fault(err)
+		case i >= len(subcategoryTable):
+			fault(fmt.Errorf("a row more than the %d subcategories", len(subcategoryTable)))
+		case ordered && row.ID != subcategoryTable[i].ID:
+			ordered = false
+			fault(fmt.Errorf("the rows stand in the framework's order: %s is due here", subcategoryTable[i].ID))
 		}
-		if row.ID != subcategoryTable[i].ID {
-			return nil, fmt.Errorf("mapping: row %d is %s, want %s", i+1, row.ID, subcategoryTable[i].ID)
+		if len(errs) == maxMappingErrors {
+			break
 		}
 		m.index[row.ID] = i
 		m.rows = append(m.rows, row)
 	}
+	if len(records)-1 < len(subcategoryTable) {
+		errs = append(errs, fmt.Errorf("mapping: %d rows, want one for each of the %d subcategories", len(records)-1, len(subcategoryTable)))
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
 	m.tags = m.computeTags()
 	return m, nil
 }
+
+// maxMappingErrors bounds the faults that one reading reports.
+const maxMappingErrors = 20
 
 func parseRow(rec []string) (Row, error) {
 	row := Row{ID: rec[0], Mode: Mode(rec[1]), Strength: rec[2], Limit: rec[3], Control: rec[4], Evidence: rec[5], SelfTest: rec[6],
@@ -147,11 +273,11 @@ func parseRow(rec []string) (Row, error) {
 			return row, fmt.Errorf("an OUT row has no kinds and no controls")
 		}
 	default:
-		return row, fmt.Errorf("mode %q", row.Mode)
+		return row, fmt.Errorf("mode %q: use ENFORCE, EVIDENCE, SUPPORT or OUT", row.Mode)
 	}
 	for _, id := range row.Controls {
 		if !slices.ContainsFunc(controlTable, func(c Control) bool { return c.ID == id }) {
-			return row, fmt.Errorf("control %q does not exist", id)
+			return row, fmt.Errorf("control %q does not exist%s", id, nearest(id, controlIDs()))
 		}
 	}
 	for _, s := range strings.Fields(rec[7]) {
@@ -168,7 +294,7 @@ func parsePattern(s string) (KindPattern, error) {
 	name, rest, restricted := strings.Cut(s, "{reason=")
 	p := KindPattern{Kind: Kind(name)}
 	if _, ok := kindIndex[p.Kind]; !ok {
-		return p, fmt.Errorf("kind %q does not exist", name)
+		return p, fmt.Errorf("kind %q does not exist%s", name, nearest(name, kindNames()))
 	}
 	if !restricted {
 		return p, nil
@@ -180,7 +306,7 @@ func parsePattern(s string) (KindPattern, error) {
 	for _, r := range strings.Split(rest, "|") {
 		info, ok := reasonIndex[Reason(r)]
 		if !ok {
-			return p, fmt.Errorf("kind %q: reason %q does not exist", name, r)
+			return p, fmt.Errorf("kind %q: reason %q does not exist%s", name, r, nearest(r, reasonNames()))
 		}
 		p.Reasons = append(p.Reasons, info.Reason)
 	}

@@ -1,6 +1,8 @@
 package csf
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -8,7 +10,7 @@ import (
 
 func TestMappingCounts(t *testing.T) {
 	m := BuiltinMapping()
-	if m.Version != "1.0" {
+	if m.Version != "2.0" {
 		t.Errorf("version %q", m.Version)
 	}
 	got := map[Mode]int{}
@@ -45,7 +47,7 @@ func TestTags(t *testing.T) {
 	}{
 		{TLSPlaintextRefused, ReasonPlaintext, "PR.DS-02 DE.CM-01"},
 		{AuthzDenied, ReasonContained, "PR.AA-05 PR.IR-01 DE.CM-03 RS.MI-01"},
-		{AuthzDenied, ReasonIdentityExpired, "GV.SC-10 PR.AA-01 PR.AA-05 PR.IR-01 DE.CM-03"},
+		{AuthzDenied, ReasonIdentityExpired, "GV.SC-07 GV.SC-10 PR.AA-01 PR.AA-05 PR.IR-01 DE.CM-03 DE.CM-06"},
 		{AuthzDenied, "", "PR.AA-05 PR.IR-01 DE.CM-03"},
 		{SessionTerminated, ReasonIdleTimeout, "DE.CM-03"},
 		{SessionTerminated, ReasonContained, "DE.CM-03 RS.MI-01"}, // a reason that is declared for another kind
@@ -79,7 +81,66 @@ func TestTags(t *testing.T) {
 	}
 }
 
+func embedded(t *testing.T, name string) string {
+	t.Helper()
+	b, err := mappingFiles.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestVersions: every version stays, and a name finds it.
+func TestVersions(t *testing.T) {
+	var versions []string
+	for _, m := range BuiltinMappings() {
+		versions = append(versions, m.Version)
+		if len(m.Rows()) != 106 {
+			t.Errorf("version %s has %d rows", m.Version, len(m.Rows()))
+		}
+	}
+	if !slices.Equal(versions, []string{"1.0", "2.0"}) {
+		t.Errorf("versions %v", versions)
+	}
+	for name, want := range map[string]string{"": "2.0", "builtin": "2.0", "1": "1.0", "1.0": "1.0", "2": "2.0", "2.0": "2.0"} {
+		if m, err := LoadMapping(name); err != nil || m.Version != want {
+			t.Errorf("%q: %v, %v, want %s", name, m, err, want)
+		}
+	}
+	for name, want := range map[string]string{"3": "use builtin, 2.0, 1.0", "1.1": "no mapping version", "no/such.csv": "no such file", "new.csv": "no such file"} {
+		if _, err := LoadMapping(name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: error %v, want one with %q", name, err, want)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "own.csv")
+	data := embedded(t, "data/mapping-2.csv")
+	write := func(s string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(strings.Replace(data, "version 2.0", "version 2.0-acme", 1))
+	if m, err := LoadMapping(file); err != nil || m.Version != "2.0-acme" {
+		t.Errorf("own mapping: %v, %v", m, err)
+	}
+	write(data)
+	if _, err := LoadMapping(file); err == nil || !strings.Contains(err.Error(), "version of its own") {
+		t.Errorf("a file with the program's own version: %v", err)
+	}
+	for _, pair := range [][2]string{{"2.0", "10.0"}, {"1.0", "1.1"}, {"1", "1.0"}, {"2.0", "2.0.a"}} {
+		if compareVersions(pair[0], pair[1]) >= 0 || compareVersions(pair[1], pair[0]) <= 0 {
+			t.Errorf("%s is not before %s", pair[0], pair[1])
+		}
+	}
+	old := BuiltinMappings()[0]
+	if got := old.Tags(TLSPlaintextRefused, ReasonPlaintext); strings.Join(got, " ") != "PR.DS-02 DE.CM-01" {
+		t.Errorf("tags of version 1.0: %v", got)
+	}
+}
+
 func TestParseMappingRefuses(t *testing.T) {
+	mappingData := embedded(t, "data/mapping-2.csv")
 	swap := func(old, new string) string {
 		s := strings.Replace(mappingData, old, new, 1)
 		if s == mappingData {
@@ -90,17 +151,21 @@ func TestParseMappingRefuses(t *testing.T) {
 	lines := strings.SplitAfter(mappingData, "\n")
 	for name, tt := range map[string]struct{ data, want string }{
 		"empty":           {"", "first line"},
-		"no version":      {swap("; version 1.0", ""), "version"},
+		"no version":      {swap("; version 2.0", ""), "version"},
 		"heading":         {swap("id,mode,", "mode,id,"), "heading"},
 		"unknown kind":    {swap("backup.observed,backup-observed", "backup.seen,backup-observed"), "backup.seen"},
 		"unknown reason":  {swap("{reason=cancel_plaintext}", "{reason=cancel_plain}"), "cancel_plain"},
 		"open brace":      {swap("{reason=cancel_plaintext}", "{reason=cancel_plaintext"), "brace"},
 		"unknown control": {swap(",backup-observed,", ",backup-watched,"), "backup-watched"},
 		"unknown mode":    {swap("PR.DS-11,EVIDENCE", "PR.DS-11,PROVE"), "PROVE"},
+		"line":            {swap("PR.DS-11,EVIDENCE", "PR.DS-11,PROVE"), "line 66: PR.DS-11"},
+		"two faults":      {strings.Replace(swap("PR.DS-11,EVIDENCE", "PR.DS-11,PROVE"), "DE.CM-09,EVIDENCE", "DE.CM-09,SHOW", 1), "SHOW"},
+		"suggestion":      {swap(",backup-observed,", ",backup-observd,"), "did you mean \"backup-observed\"?"},
+		"torn quotes":     {swap("; version 2.0\n", "; version 2.0\n\"a\"b,"), "line 2"},
 		"withdrawn id":    {swap("PR.DS-11,", "PR.DS-07,"), "withdrawn"},
 		"kinds on OUT":    {swap("no technical observation at a database ingress can show it.,,,,,", "no technical observation at a database ingress can show it.,,,conn.accepted,,"), "OUT"},
 		"missing row":     {strings.Join(slices.Delete(slices.Clone(lines), 2, 3), ""), "105 rows"},
-		"swapped rows":    {strings.Join([]string{lines[0], lines[1], lines[3], lines[2], strings.Join(lines[4:], "")}, ""), "row 1 is"},
+		"swapped rows":    {strings.Join([]string{lines[0], lines[1], lines[3], lines[2], strings.Join(lines[4:], "")}, ""), "line 3: GV.OC-02: the rows stand in the framework's order: GV.OC-01"},
 	} {
 		_, err := ParseMapping(strings.NewReader(tt.data))
 		if err == nil || !strings.Contains(err.Error(), tt.want) {

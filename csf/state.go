@@ -62,6 +62,7 @@ type ControlFacts struct {
 	// Known is false when the facts could not be read; then nothing is evaluated.
 	Known bool `json:"known"`
 	// Population, Violations and Excepted count events; LastSeen is the time of the newest of the population.
+	// Violations are those that no exception covers, Excepted those that one does.
 	Population int64     `json:"population"`
 	Violations int64     `json:"violations"`
 	Excepted   int64     `json:"excepted"`
@@ -80,65 +81,117 @@ type ControlFacts struct {
 	// Drills counts completed exercises; LastDrill is the newest.
 	Drills    int64     `json:"drills"`
 	LastDrill time.Time `json:"last_drill,omitzero"`
+	// Waived names a waiver that is in force at the end of the period; Waivers counts those that were in force at
+	// some time of it.
+	Waived  string `json:"waived,omitempty"`
+	Waivers int64  `json:"waivers,omitempty"`
 }
 
-// EvaluateControl turns facts into a state. The first line that applies decides:
-//
-//	facts                                                                  state
-//	the facts could not be read                                            NOT EVALUATED
-//	violations without an exception                                        FAILED
-//	the newest self-test against the listener failed                       FAILED
-//	completeness: nothing was counted, or no population: nothing was seen  NOT EVALUATED
-//	negative, completeness: no self-test ran                               NOT EVALUATED
-//	the self-test passes where the control is off, or only void runs       NOT EVALUATED
-//	a sandbox run is required and there was none                           NOT EVALUATED
-//	drill: neither a drill nor a passed self-test                          NOT EVALUATED
-//	the newest proof is older than Freshness at now                        STALE
-//	violations under an approved exception, or a test that failed earlier  EXCEPTION
-//	otherwise                                                              EFFECTIVE
+// Rule is one line of the table that turns facts into a state; the first line that applies decides.
+type Rule struct {
+	// When says in words which facts the line is about.
+	When  string
+	State State
+}
+
+// controlRule is a line of the table for controls. reason is asked only when the line applies.
+type controlRule struct {
+	Rule
+	applies func(f ControlFacts, now time.Time) bool
+	reason  func(f ControlFacts) string
+}
+
+// controlRules is the one table from facts to the state of a control: EvaluateControl and the documentation come from it.
+var controlRules = []controlRule{
+	{Rule{"the facts could not be read", StateNotEvaluated},
+		func(f ControlFacts, _ time.Time) bool { return !f.Known }, says("the facts of the period could not be read")},
+	{Rule{"violations that no exception covers", StateFailed},
+		func(f ControlFacts, _ time.Time) bool { return f.Violations > 0 },
+		func(f ControlFacts) string { return plural(f.Violations, "violation") + " in the period" }},
+	{Rule{"a waiver is in force at the end of the period", StateException},
+		func(f ControlFacts, _ time.Time) bool { return f.Waived != "" },
+		func(f ControlFacts) string { return "not applied: waiver " + f.Waived + " is in force" }},
+	{Rule{"the newest self-test against the listener failed", StateFailed},
+		func(f ControlFacts, _ time.Time) bool { return f.TestsFailed > 0 && f.LastTestFailed }, says("the last self-test failed")},
+	{Rule{"proof by population or completeness: nothing was seen or counted", StateNotEvaluated},
+		func(f ControlFacts, _ time.Time) bool {
+			return (f.Proof == ProofPopulation || f.Proof == ProofCompleteness) && f.Population <= 0
+		}, says("nothing of its kind was seen in the period")},
+	{Rule{"negative test or completeness: the control has no self-test", StateNotEvaluated},
+		func(f ControlFacts, _ time.Time) bool { return f.needsTest() && !f.HasSelfTest }, says("the control has no self-test")},
+	{Rule{"negative test or completeness: no self-test ran", StateNotEvaluated},
+		func(f ControlFacts, _ time.Time) bool { return f.needsTest() && f.TestsRun == 0 }, says("no self-test ran in the period")},
+	{Rule{"negative test or completeness: every run was void", StateNotEvaluated},
+		func(f ControlFacts, _ time.Time) bool { return f.needsTest() && !f.tested() }, says("the self-test ran without a result")},
+	{Rule{"the self-test passes where the control is off: it is void", StateNotEvaluated},
+		func(f ControlFacts, _ time.Time) bool { return f.SandboxRuns > 0 && f.SandboxPassed },
+		says("the self-test is void: it passes where the control is off")},
+	{Rule{"a sandbox run is required and there was none", StateNotEvaluated},
+		func(f ControlFacts, _ time.Time) bool { return f.NeedsSandbox && f.SandboxRuns == 0 },
+		says("it was not shown that the self-test can fail: no sandbox run in the period")},
+	{Rule{"drill: neither a completed exercise nor a self-test with a result", StateNotEvaluated},
+		func(f ControlFacts, _ time.Time) bool { return f.Proof == ProofDrill && f.Drills == 0 && !f.tested() },
+		says("no drill in the period")},
+	{Rule{"the newest proof is older than the control allows", StateStale},
+		func(f ControlFacts, now time.Time) bool { return now.Sub(f.lastProof()) > f.Freshness },
+		func(f ControlFacts) string {
+			return fmt.Sprintf("the last proof, %s, is older than %s", f.lastProof().UTC().Format("2006-01-02 15:04"), days(f.Freshness))
+		}},
+	{Rule{"violations under an approved exception", StateException},
+		func(f ControlFacts, _ time.Time) bool { return f.Excepted > 0 },
+		func(f ControlFacts) string { return plural(f.Excepted, "case") + " under an approved exception" }},
+	{Rule{"a waiver was in force for a part of the period", StateException},
+		func(f ControlFacts, _ time.Time) bool { return f.Waivers > 0 },
+		func(f ControlFacts) string {
+			return "not applied for a part of the period, by " + plural(f.Waivers, "waiver")
+		}},
+	{Rule{"a self-test failed earlier in the period, and the newest passed", StateException},
+		func(f ControlFacts, _ time.Time) bool { return f.TestsFailed > 0 },
+		func(f ControlFacts) string {
+			return plural(f.TestsFailed, "self-test") + " failed earlier in the period; the last one passed"
+		}},
+	{Rule{"otherwise", StateEffective},
+		func(ControlFacts, time.Time) bool { return true }, ControlFacts.because},
+}
+
+func says(reason string) func(ControlFacts) string {
+	return func(ControlFacts) string { return reason }
+}
+
+// ControlRules gives the table by which EvaluateControl decides, in its order.
+func ControlRules() []Rule {
+	out := make([]Rule, len(controlRules))
+	for i, r := range controlRules {
+		out[i] = r.Rule
+	}
+	return out
+}
+
+// EvaluateControl turns facts into a state by the table that ControlRules gives.
 //
 // now is the end of the period, or the present if the period has not ended. Violations beyond the population
 // count too: a rule can be broken by what it did not expect.
 func EvaluateControl(f ControlFacts, now time.Time) Verdict {
-	tested := f.TestsRun > f.TestsVoid // at least one run gave a result
-	switch {
-	case !f.Known:
-		return Verdict{StateNotEvaluated, "the facts of the period could not be read"}
-	case f.Violations > 0:
-		return Verdict{StateFailed, plural(f.Violations, "violation") + " in the period"}
-	case f.TestsFailed > 0 && f.LastTestFailed:
-		return Verdict{StateFailed, "the last self-test failed"}
-	}
-
-	needsTest := f.Proof == ProofNegative || f.Proof == ProofCompleteness
-	switch {
-	case (f.Proof == ProofPopulation || f.Proof == ProofCompleteness) && f.Population <= 0:
-		return Verdict{StateNotEvaluated, "nothing of its kind was seen in the period"}
-	case needsTest && !f.HasSelfTest:
-		return Verdict{StateNotEvaluated, "the control has no self-test"}
-	case needsTest && f.TestsRun == 0:
-		return Verdict{StateNotEvaluated, "no self-test ran in the period"}
-	case needsTest && !tested:
-		return Verdict{StateNotEvaluated, "the self-test ran without a result"}
-	case f.SandboxRuns > 0 && f.SandboxPassed:
-		return Verdict{StateNotEvaluated, "the self-test is void: it passes where the control is off"}
-	case f.NeedsSandbox && f.SandboxRuns == 0:
-		return Verdict{StateNotEvaluated, "it was not shown that the self-test can fail: no sandbox run in the period"}
-	case f.Proof == ProofDrill && f.Drills == 0 && !tested:
-		return Verdict{StateNotEvaluated, "no drill in the period"}
-	}
-
-	if last := f.lastProof(); now.Sub(last) > f.Freshness {
-		return Verdict{StateStale, fmt.Sprintf("the last proof, %s, is older than %s", last.UTC().Format("2006-01-02 15:04"), days(f.Freshness))}
-	}
-	switch {
-	case f.Excepted > 0:
-		return Verdict{StateException, plural(f.Excepted, "case") + " under an approved exception"}
-	case f.TestsFailed > 0:
-		return Verdict{StateException, plural(f.TestsFailed, "self-test") + " failed earlier in the period; the last one passed"}
-	}
-	return Verdict{StateEffective, f.because()}
+	r := decideControl(f, now)
+	return Verdict{r.State, r.reason(f)}
 }
+
+func decideControl(f ControlFacts, now time.Time) controlRule {
+	for _, r := range controlRules {
+		if r.applies(f, now) {
+			return r
+		}
+	}
+	return controlRules[0] // the last line always applies
+}
+
+// needsTest says whether the proof consists of self-tests.
+func (f ControlFacts) needsTest() bool {
+	return f.Proof == ProofNegative || f.Proof == ProofCompleteness
+}
+
+// tested says whether a run against the listener gave a result.
+func (f ControlFacts) tested() bool { return f.TestsRun > f.TestsVoid }
 
 // lastProof is the time of the newest thing that proves the control by its kind of proof.
 func (f ControlFacts) lastProof() time.Time {
@@ -187,51 +240,80 @@ type ControlVerdict struct {
 	Verdict Verdict
 }
 
-// EvaluateRow turns the verdicts on a row's controls into the row's state. The first line that applies decides:
-//
-//	row                                                          state
-//	mode OUT                                                     OUT OF SCOPE
-//	no control of it exists in this version                      NOT EVALUATED
-//	a control has no verdict                                     NOT EVALUATED, or FAILED if another failed
-//	any control is not EFFECTIVE                                 the worst of them
-//	mode SUPPORT                                                 SUPPORTED
-//	mode ENFORCE, and every control is proved by counting alone  NOT EVALUATED
-//	otherwise                                                    EFFECTIVE
+// rowFacts are what the state of a row hangs on.
+type rowFacts struct {
+	row   Row
+	worst Verdict // of the row's controls; one without a verdict counts as NOT EVALUATED
+	tried bool    // at least one of them is proved by more than counting
+}
+
+type rowRule struct {
+	Rule
+	applies func(f rowFacts) bool
+	reason  func(f rowFacts) Verdict
+}
+
+// rowRules is the one table from the states of controls to the state of a subcategory. A line whose State is ""
+// passes the worst of the row's controls on.
+var rowRules = []rowRule{
+	{Rule{"mode OUT", StateOutOfScope}, func(f rowFacts) bool { return f.row.Mode == ModeOut },
+		func(f rowFacts) Verdict { return Verdict{StateOutOfScope, f.row.Control} }},
+	{Rule{"no control of it exists in this version", StateNotEvaluated}, func(f rowFacts) bool { return len(f.row.Controls) == 0 },
+		func(f rowFacts) Verdict {
+			reason := "no control in this version"
+			if f.row.Absent != "" {
+				reason += ": " + f.row.Absent
+			}
+			return Verdict{StateNotEvaluated, reason}
+		}},
+	{Rule{"a control of it is not EFFECTIVE, or has no verdict", ""}, func(f rowFacts) bool { return f.worst.State != StateEffective },
+		func(f rowFacts) Verdict { return f.worst }},
+	{Rule{"mode SUPPORT", StateSupported}, func(f rowFacts) bool { return f.row.Mode == ModeSupport },
+		func(f rowFacts) Verdict {
+			return Verdict{StateSupported, plural(int64(len(f.row.Controls)), "control") + " supplied facts"}
+		}},
+	{Rule{"mode ENFORCE, and every control is proved by counting alone", StateNotEvaluated},
+		func(f rowFacts) bool { return f.row.Mode == ModeEnforce && !f.tried },
+		func(rowFacts) Verdict {
+			return Verdict{StateNotEvaluated, "observed only: no negative test or drill of it in this version"}
+		}},
+	{Rule{"otherwise", StateEffective}, func(rowFacts) bool { return true },
+		func(f rowFacts) Verdict {
+			return Verdict{StateEffective, plural(int64(len(f.row.Controls)), "control") + " effective"}
+		}},
+}
+
+// RowRules gives the table by which EvaluateRow decides, in its order. An empty State is the worst of the row's controls.
+func RowRules() []Rule {
+	out := make([]Rule, len(rowRules))
+	for i, r := range rowRules {
+		out[i] = r.Rule
+	}
+	return out
+}
+
+// EvaluateRow turns the verdicts on a row's controls into the row's state by the table that RowRules gives.
 //
 // SUPPORTED is no claim on the outcome: it says that what people need for it was supplied. Enforcement is not
 // shown by what was observed: it takes a violation that was tried and refused, or a drill.
 func EvaluateRow(row Row, controls []ControlVerdict) Verdict {
-	if row.Mode == ModeOut {
-		return Verdict{StateOutOfScope, row.Control}
-	}
-	if len(row.Controls) == 0 {
-		reason := "no control in this version"
-		if row.Absent != "" {
-			reason += ": " + row.Absent
-		}
-		return Verdict{StateNotEvaluated, reason}
-	}
-	worst := Verdict{StateEffective, ""}
-	tried := false
+	f := rowFacts{row: row, worst: Verdict{StateEffective, ""}}
 	for _, id := range row.Controls {
 		v := Verdict{StateNotEvaluated, "no verdict"}
 		for _, c := range controls {
 			if c.Control == id {
 				v = c.Verdict
-				tried = tried || c.Proof != ProofPopulation
+				f.tried = f.tried || c.Proof != ProofPopulation
 			}
 		}
-		if v.State.Worse(worst.State) {
-			worst = Verdict{v.State, id + ": " + v.Reason}
+		if v.State.Worse(f.worst.State) {
+			f.worst = Verdict{v.State, id + ": " + v.Reason}
 		}
 	}
-	switch {
-	case worst.State != StateEffective:
-		return worst
-	case row.Mode == ModeSupport:
-		return Verdict{StateSupported, plural(int64(len(row.Controls)), "control") + " supplied facts"}
-	case row.Mode == ModeEnforce && !tried:
-		return Verdict{StateNotEvaluated, "observed only: no negative test or drill of it in this version"}
+	for _, r := range rowRules {
+		if r.applies(f) {
+			return r.reason(f)
+		}
 	}
-	return Verdict{StateEffective, plural(int64(len(row.Controls)), "control") + " effective"}
+	return Verdict{StateNotEvaluated, "no rule applies"} // the last line always does
 }

@@ -55,6 +55,14 @@ func TestEvaluateControl(t *testing.T) {
 		{"drill by self-test", with(ProofDrill, func(f *ControlFacts) { f.Drills, f.LastDrill = 0, time.Time{} }), StateEffective},
 		{"old drill", with(ProofDrill, func(f *ControlFacts) { f.LastDrill, f.LastTest = old, old }), StateStale},
 		{"exception", with(ProofNegative, func(f *ControlFacts) { f.Excepted = 2 }), StateException},
+		{"waived", with(ProofNegative, func(f *ControlFacts) { f.Waived, f.Waivers = "W-1", 1 }), StateException},
+		{"waived, and nothing was done", ControlFacts{Known: true, Proof: ProofNegative, Waived: "W-1", Waivers: 1}, StateException},
+		{"waived, the test fails as it must", with(ProofNegative, func(f *ControlFacts) {
+			f.TestsFailed, f.LastTestFailed, f.Waived, f.Waivers = 1, true, "W-1", 1
+		}), StateException},
+		{"a violation before the waiver", with(ProofNegative, func(f *ControlFacts) { f.Violations, f.Waived, f.Waivers = 1, "W-1", 1 }), StateFailed},
+		{"a waiver that ended", with(ProofNegative, func(f *ControlFacts) { f.Waivers = 1 }), StateException},
+		{"a waiver that ended, and no test since", with(ProofNegative, func(f *ControlFacts) { f.Waivers, f.TestsRun = 1, 0 }), StateNotEvaluated},
 		{"exactly fresh", with(ProofNegative, func(f *ControlFacts) { f.LastTest = testNow.Add(-48 * time.Hour) }), StateEffective},
 	} {
 		got := EvaluateControl(tt.f, testNow)
@@ -109,7 +117,10 @@ func drawFacts(t *rapid.T) ControlFacts {
 		Population: count("population"), Violations: count("violations"), Excepted: count("excepted"), LastSeen: when("seen"),
 		TestsFailed: count("failed"), TestsVoid: count("void"), LastTest: when("test"),
 		SandboxRuns: count("sandbox"), SandboxPassed: rapid.Bool().Draw(t, "sandbox passed"),
-		Drills: count("drills"), LastDrill: when("drill"),
+		Drills: count("drills"), LastDrill: when("drill"), Waivers: count("waivers"),
+	}
+	if f.Waivers > 0 && rapid.Bool().Draw(t, "waived") {
+		f.Waived = "W-1"
 	}
 	f.TestsRun = f.TestsFailed + f.TestsVoid + count("passed")
 	f.LastTestFailed = f.TestsFailed > 0 && rapid.Bool().Draw(t, "last failed")
@@ -151,8 +162,130 @@ func TestNoDataIsNeverGreen(t *testing.T) {
 		f := drawFacts(t)
 		f.Population, f.Excepted, f.TestsRun, f.TestsFailed, f.TestsVoid, f.Drills, f.SandboxRuns = 0, 0, 0, 0, 0, 0, 0
 		f.LastTestFailed = false
-		if s := EvaluateControl(f, testNow).State; s != StateNotEvaluated && s != StateFailed {
+		switch s := EvaluateControl(f, testNow).State; {
+		case s == StateNotEvaluated || s == StateFailed:
+		case s == StateException && f.Waived != "": // somebody said that nobody will look
+		default:
 			t.Fatalf("no data gave %s: %+v", s, f)
+		}
+	})
+}
+
+// lessData takes away some of what was seen, tested or exercised. What spoke against the control stays: to take that
+// away is tampering, which the numbers of the log show.
+func lessData(t *rapid.T, f ControlFacts) ControlFacts {
+	less := func(name string, n int64) int64 { return rapid.Int64Range(0, n).Draw(t, name) }
+	f.Population = less("population left", f.Population)
+	passed := less("passed left", f.TestsRun-f.TestsFailed-f.TestsVoid)
+	f.TestsVoid = less("void left", f.TestsVoid)
+	f.TestsRun = passed + f.TestsFailed + f.TestsVoid
+	f.Drills = less("drills left", f.Drills)
+	if !f.SandboxPassed {
+		f.SandboxRuns = less("sandbox left", f.SandboxRuns)
+	}
+	earlier := func(name string, v time.Time) time.Time {
+		return v.Add(-time.Duration(rapid.IntRange(0, 100).Draw(t, name)) * time.Hour)
+	}
+	f.LastSeen, f.LastTest, f.LastDrill = earlier("seen", f.LastSeen), earlier("test", f.LastTest), earlier("drill", f.LastDrill)
+	return f
+}
+
+// TestLessDataNeverHelps: NOT EVALUATED stays so when data are removed, and nothing becomes green by it.
+func TestLessDataNeverHelps(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := drawFacts(t)
+		g := lessData(t, f)
+		before, after := EvaluateControl(f, testNow).State, EvaluateControl(g, testNow).State
+		if before.Worse(after) {
+			t.Fatalf("%s became %s\n%+v\n%+v", before, after, f, g)
+		}
+	})
+}
+
+// TestVoidIsNeverGreen: where the test passes with the control off, or no run gave a result, nothing is green that
+// hangs on tests.
+func TestVoidIsNeverGreen(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := drawFacts(t)
+		if rapid.Bool().Draw(t, "passes with the control off") {
+			f.SandboxRuns, f.SandboxPassed = max(f.SandboxRuns, 1), true
+		} else {
+			f.Proof = rapid.SampledFrom([]Proof{ProofNegative, ProofCompleteness, ProofDrill}).Draw(t, "proof of tests")
+			f.TestsRun, f.TestsVoid, f.TestsFailed, f.LastTestFailed, f.Drills = f.TestsVoid, f.TestsVoid, 0, false, 0
+		}
+		if s := EvaluateControl(f, testNow).State; s == StateEffective {
+			t.Fatalf("void and green: %+v", f)
+		}
+	})
+}
+
+// TestExceptedIsNeverGreen: what an exception or a waiver covers shows.
+func TestExceptedIsNeverGreen(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := drawFacts(t)
+		if f.Excepted+f.Waivers == 0 {
+			f.Excepted = 1
+		}
+		if s := EvaluateControl(f, testNow).State; s == StateEffective {
+			t.Fatalf("excepted and green: %+v", f)
+		}
+	})
+}
+
+// TestEveryRuleDecides: no line of the table is dead, and each gives the state that it declares.
+func TestEveryRuleDecides(t *testing.T) {
+	met := map[string]bool{}
+	type tests struct {
+		run, failed, void int64
+		last              bool
+	}
+	old := testNow.Add(-100 * time.Hour)
+	for bits := range 1 << 10 {
+		bit := func(n int) bool { return bits>>n&1 == 1 }
+		count := func(n int) int64 { return int64(bits >> n & 1) }
+		for _, p := range []Proof{ProofNegative, ProofPopulation, ProofCompleteness, ProofDrill} {
+			for _, r := range []tests{{}, {1, 0, 1, false}, {1, 0, 0, false}, {1, 1, 0, true}, {2, 1, 0, false}} {
+				f := proven(p)
+				f.Known, f.HasSelfTest, f.SandboxPassed = !bit(0), !bit(1), bit(2)
+				f.Population, f.Violations, f.Excepted, f.SandboxRuns, f.Drills, f.Waivers = count(3), count(4), count(5), count(6), count(7), count(8)
+				f.TestsRun, f.TestsFailed, f.TestsVoid, f.LastTestFailed = r.run, r.failed, r.void, r.last
+				if bit(9) {
+					f.LastSeen, f.LastTest, f.LastDrill = old, old, old
+				}
+				for _, waived := range []string{"", "W-1"} {
+					f.Waived = waived
+					rule := decideControl(f, testNow)
+					met[rule.When] = true
+					if v := EvaluateControl(f, testNow); v.State != rule.State || v.Reason == "" {
+						t.Fatalf("%q gives %+v", rule.When, v)
+					}
+				}
+			}
+		}
+	}
+	for _, r := range ControlRules() {
+		if !met[r.When] {
+			t.Errorf("no facts lead to %q", r.When)
+		}
+	}
+	if last := ControlRules()[len(controlRules)-1]; last.State != StateEffective {
+		t.Errorf("the last line gives %s", last.State)
+	}
+}
+
+// TestOutStaysOut: whatever its controls say.
+func TestOutStaysOut(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var verdicts []ControlVerdict
+		row := Row{ID: "GV.OC-01", Mode: ModeOut, Control: "why"}
+		for _, id := range []string{"a", "b"} {
+			if rapid.Bool().Draw(t, id) {
+				row.Controls = append(row.Controls, id)
+			}
+			verdicts = append(verdicts, ControlVerdict{id, ProofNegative, Verdict{rapid.SampledFrom(States()).Draw(t, "state"), "drawn"}})
+		}
+		if s := EvaluateRow(row, verdicts).State; s != StateOutOfScope {
+			t.Fatalf("%s", s)
 		}
 	})
 }

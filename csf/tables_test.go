@@ -123,12 +123,13 @@ func TestKindsAndControlsAreTotal(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"plaintext-refused", "proxy-header-unregistered", "malformed-frame", "unknown-identity", "expired-identity",
-		"auth-floor", "source-not-allowed", "startup-flood-limit", "cancel-wrong-key", "record-completeness", "statement-deny", "redaction-canary"} {
+		"auth-floor", "source-not-allowed", "startup-flood-limit", "cancel-wrong-key", "record-completeness", "statement-deny", "redaction-canary",
+		"upstream-verified", "third-party-marked", "unsafe-configuration", "role-separation", "store-append-only", "report-drill", "containment-drill"} {
 		if c, ok := ControlByID(id); !ok || c.SelfTest != id || !c.Sandbox {
 			t.Errorf("control %s: self-test %q, sandbox %v", id, c.SelfTest, c.Sandbox)
 		}
 	}
-	for _, id := range []string{"containment-drill", "failover-drill", "upstream-verified", "bypass-probe"} {
+	for _, id := range []string{"failover-drill", "bypass-probe"} {
 		if c, ok := ControlByID(id); !ok || c.SelfTest != id {
 			t.Errorf("control %s: self-test %q", id, c.SelfTest)
 		}

@@ -32,7 +32,7 @@ func (s *Session) bind(ctx context.Context) error {
 	if s.tlsState != nil {
 		e.Facts["tls_version"] = tls.VersionName(s.tlsState.Version)
 	}
-	if s.ident.ThirdParty != "" {
+	if s.ident.ThirdParty != "" && !s.srv.off(ControlSupplier) {
 		e.Facts["third_party"] = s.ident.ThirdParty
 	}
 	if err := s.srv.records.RecordDurable(ctx, e); err != nil && s.snap.cfg.Audit.WhenUnavailable != "allow" {

@@ -17,6 +17,7 @@ const (
 	ControlFloor     Control = "auth-floor"
 	ControlFrames    Control = "malformed-frame"
 	ControlStatement Control = "statement-deny"
+	ControlSupplier  Control = "third-party-marked"
 )
 
 // off says whether the server is the sandbox of the control.

@@ -2,12 +2,15 @@ package reports
 
 import (
 	"archive/zip"
-	"bytes"
 	"cmp"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
+
+	"github.com/xuri/excelize/v2"
 )
 
 // typeDefault and typeOverride give the media type of an extension and of one part.
@@ -30,10 +33,23 @@ type contentTypes struct {
 
 const contentTypesPart = "[Content_Types].xml"
 
-// writeOrdered copies a workbook so that equal workbooks have equal bytes: the library writes the content
-// types in the order of a map. They come first in the package, as programs that guess a file's type expect.
-func writeOrdered(workbook []byte, w io.Writer) error {
-	in, err := zip.NewReader(bytes.NewReader(workbook), int64(len(workbook)))
+// writeOrdered writes a workbook so that equal workbooks have equal bytes: the library writes the content types in the
+// order of a map. They come first in the package, as programs that guess a file's type expect. The library's output
+// goes through a temporary file, and its compressed parts are copied as they are, so that memory does not grow with them.
+func writeOrdered(file *excelize.File, w io.Writer) (err error) {
+	tmp, err := os.CreateTemp("", "csfproxy-workbook-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tmp.Close(), os.Remove(tmp.Name())) }()
+	if err := file.Write(tmp); err != nil {
+		return err
+	}
+	size, err := tmp.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	in, err := zip.NewReader(tmp, size)
 	if err != nil {
 		return err
 	}
@@ -49,14 +65,19 @@ func writeOrdered(workbook []byte, w io.Writer) error {
 	})
 	out := zip.NewWriter(w)
 	for _, f := range files {
-		if err := copyPart(out, f); err != nil {
+		if f.Name == contentTypesPart {
+			err = copyTypes(out, f)
+		} else {
+			err = out.Copy(f)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", f.Name, err)
 		}
 	}
 	return out.Close()
 }
 
-func copyPart(out *zip.Writer, f *zip.File) error {
+func copyTypes(out *zip.Writer, f *zip.File) error {
 	r, err := f.Open()
 	if err != nil {
 		return err
@@ -66,10 +87,8 @@ func copyPart(out *zip.Writer, f *zip.File) error {
 	if err != nil {
 		return err
 	}
-	if f.Name == contentTypesPart {
-		if data, err = orderTypes(data); err != nil {
-			return err
-		}
+	if data, err = orderTypes(data); err != nil {
+		return err
 	}
 	part, err := out.Create(f.Name)
 	if err != nil {

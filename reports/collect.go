@@ -23,12 +23,27 @@ type Input struct {
 	Mapping      *csf.Mapping         // nil for the built-in one
 	Catalog      *csf.OfficialCatalog // nil for the project's own summaries
 	Registers    []Entry
+	// Exceptions are the approved waivers and exceptions. Those that end before the period or begin after it are left
+	// out; Used, Status and Subcategories are filled here.
+	Exceptions []Exception
+	// Log is the transparency log at a checkpoint that covers the period; nil where there is none.
+	Log *Log
+	// Leaf gives the leaf index of an event of the period. It may be nil; then samples name no leaves.
+	Leaf func(context.Context, csf.Event) (int64, error)
+	// SampleSize is how many events are drawn from each population, 0 for the standard size of 25.
+	SampleSize int
+	// Earlier is how many periods of the same length before this one are evaluated for the trend, at most 12. The
+	// first of them without events ends it. Each costs as much as the states of the period itself.
+	Earlier int
 }
 
 // Limits of what is listed; counts are never cut. A cut is a gap in the report.
 const (
 	maxTestRuns = 50_000
 	maxTimeline = 1_000
+	maxTimes    = 5_000 // of each kind
+	maxCustody  = 10_000
+	maxEarlier  = 12
 	maxSample   = 3
 )
 
@@ -55,24 +70,39 @@ func Collect(ctx context.Context, facts Facts, in Input) (Model, error) {
 	}
 	// Lists that JSON readers rely on are empty rather than null.
 	c.model.Evidence, c.model.Registers, c.model.Gaps, c.model.Activity = []Evidence{}, []Entry{}, []Gap{}, []Activity{}
-	c.model.Cover = c.cover(append([]Sequence{}, sequences...))
-	if err := c.selfTests(); err != nil {
-		return Model{}, fmt.Errorf("report: self-tests: %w", err)
+	c.model.Exceptions, c.model.Samples, c.model.Custody = []Exception{}, []Sample{}, []Custody{}
+	c.model.Log = in.Log
+	if err := c.states(sequences); err != nil {
+		return Model{}, err
 	}
-	for _, control := range csf.Controls() {
-		c.control(control)
-	}
-	c.rows()
-	c.totals()
+	c.samples()
 	c.registers()
 	c.activity()
 	c.timeline()
+	c.custody()
+	c.times()
+	c.trend()
 	c.blindSpots()
 	c.model.Method = method(c.model)
 	if err := ctx.Err(); err != nil {
 		return Model{}, fmt.Errorf("report: %w", err)
 	}
 	return c.model, nil
+}
+
+// states evaluates the period: controls, rows, totals. The trend's earlier periods go through the same steps.
+func (c *collector) states(sequences []Sequence) error {
+	c.model.Cover = c.cover(append([]Sequence{}, sequences...))
+	c.exceptions()
+	if err := c.selfTests(); err != nil {
+		return fmt.Errorf("report: self-tests: %w", err)
+	}
+	for _, control := range csf.Controls() {
+		c.control(control)
+	}
+	c.rows()
+	c.totals()
+	return nil
 }
 
 // collector holds the model while it grows, one step after the other.
@@ -86,6 +116,8 @@ type collector struct {
 	model   Model
 	runs    map[string][]csf.Event // of each self-test, newest first
 	answers map[string]Evidence    // of each query that was asked
+	// statesOnly is for earlier periods: nothing is listed that only readers of this period need.
+	statesOnly bool
 }
 
 func (c *collector) gap(typ, subject, text string) {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/csfproxy/csfproxy/csf"
@@ -43,6 +42,10 @@ func (c *collector) control(k csf.Control) {
 		ask("self-test", []csf.Filter{csf.Of(csf.SelfTestRun).Is("test", k.SelfTest).Including()})
 		c.testFacts(k.SelfTest, &f)
 	}
+	if err := c.excepted(k, &f); err != nil {
+		f.Known = false
+		c.gap("data", k.ID, "exceptions could not be read: "+err.Error())
+	}
 	if k.Proof == csf.ProofCompleteness {
 		for _, s := range c.model.Cover.Sequences {
 			f.Violations += s.Missing + s.Unequal
@@ -59,14 +62,7 @@ func (c *collector) control(k csf.Control) {
 
 // evidence runs one query and fixes its result by a hash.
 func (c *collector) evidence(control, typ string, filters []csf.Filter) (Evidence, error) {
-	texts := make([]string, len(filters))
-	for i, f := range filters {
-		texts[i] = f.String()
-		if len(filters) > 1 {
-			texts[i] = "(" + texts[i] + ")"
-		}
-	}
-	query := strings.Join(texts, " or ")
+	query := queryText(filters)
 	if e, asked := c.answers[query]; asked { // many controls govern the same sessions
 		e.ID, e.Control, e.Type = control+"."+typ, control, typ
 		return e, nil
@@ -76,7 +72,7 @@ func (c *collector) evidence(control, typ string, filters []csf.Filter) (Evidenc
 		return Evidence{}, err
 	}
 	e := Evidence{ID: control + "." + typ, Control: control, Type: typ, Query: query, Count: count.N, Last: utc(count.Last)}
-	if count.N > 0 {
+	if count.N > 0 && !c.statesOnly {
 		sample, err := c.facts.Events(c.ctx, filters, c.period, maxSample)
 		if err != nil {
 			return Evidence{}, err

@@ -45,6 +45,26 @@ func (s EventSlice) Events(_ context.Context, anyOf []csf.Filter, p Period, limi
 	return list[:min(limit, len(list))], nil
 }
 
+// At implements Facts.
+func (s EventSlice) At(_ context.Context, anyOf []csf.Filter, p Period, places []int64) ([]csf.Event, error) {
+	var list []csf.Event
+	for _, e := range s {
+		if selected(e, anyOf, p) {
+			list = append(list, e)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b csf.Event) int {
+		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Node, b.Node), cmp.Compare(a.Seq, b.Seq))
+	})
+	var out []csf.Event
+	for _, i := range places {
+		if i >= 0 && i < int64(len(list)) {
+			out = append(out, list[i])
+		}
+	}
+	return out, nil
+}
+
 func selected(e csf.Event, anyOf []csf.Filter, p Period) bool {
 	return p.Contains(e.Time) && slices.ContainsFunc(anyOf, func(f csf.Filter) bool { return f.Match(e) })
 }

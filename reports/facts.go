@@ -24,6 +24,10 @@ type Facts interface {
 	// Events gives the newest events that any of the filters selects, newest first, at most limit of them.
 	// Events of one time are ordered by node and then by falling sequence number. Block is not needed.
 	Events(ctx context.Context, anyOf []csf.Filter, p Period, limit int) ([]csf.Event, error)
+	// At gives the events at the given places of the population that any of the filters selects. Places count from 0
+	// in the order of time, node and sequence number, rise strictly, and the events come in their order; a place
+	// beyond the end of the population has no event.
+	At(ctx context.Context, anyOf []csf.Filter, p Period, places []int64) ([]csf.Event, error)
 	// Sequences gives one line for each node that has events in the period, ordered by node.
 	Sequences(ctx context.Context, p Period) ([]Sequence, error)
 	// LastUse gives, for each value that the field ("identity", "source" or "upstream") has in session.bound

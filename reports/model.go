@@ -40,15 +40,18 @@ type Model struct {
 
 // Exception is an approved waiver (a control is not applied) or exception (named violations are accepted) with its end.
 type Exception struct {
-	ID         string    `json:"id"`
-	Control    string    `json:"control"`
-	Waiver     bool      `json:"waiver"`  // the control is not applied at all
-	Applies    string    `json:"applies"` // what it covers, as a filter; "" for everything of the control
-	Reason     string    `json:"reason"`
-	ApprovedBy string    `json:"approved_by"`
-	Approved   time.Time `json:"approved,omitzero"`
-	Expires    time.Time `json:"expires"`
-	// Used counts the violations of the period that it covered.
+	ID      string `json:"id"`
+	Control string `json:"control"`
+	Waiver  bool   `json:"waiver"` // the control is not applied at all
+	// Applies says what it covers in words; "" for everything of the control. Where is the same for a machine: the
+	// conditions that a violation must meet to be covered.
+	Applies    string          `json:"applies"`
+	Where      []csf.Condition `json:"where,omitempty"`
+	Reason     string          `json:"reason"`
+	ApprovedBy string          `json:"approved_by"`
+	Approved   time.Time       `json:"approved,omitzero"`
+	Expires    time.Time       `json:"expires"`
+	// Used counts the violations of the period that it covered, from Approved up to Expires.
 	Used          int64    `json:"used"`
 	Status        string   `json:"status"` // in force, expires within 30 days, expired
 	Subcategories []string `json:"subcategories,omitempty"`
@@ -59,8 +62,10 @@ type Sample struct {
 	Control    string `json:"control"`
 	Query      string `json:"query"`
 	Population int64  `json:"population"`
-	// Seed is the hex SHA-256 from which the draw follows: of the checkpoint's root and the control's id.
+	// Seed is the hex SHA-256 of the checkpoint's root (its 32 bytes) and the control's id; Draw makes the places in
+	// the population from it. "" where there is no checkpoint, and then nothing is drawn.
 	Seed   string  `json:"seed,omitempty"`
+	Places []int64 `json:"places,omitempty"`
 	Leaves []int64 `json:"leaves"`
 	// Events name the same as node/sequence.
 	Events []string `json:"events"`
@@ -78,10 +83,19 @@ type Custody struct {
 	Detail string    `json:"detail,omitempty"`
 }
 
+// The sources of a TrendPoint.
+const (
+	SourcePeriod = "this period" // made from the same events as the rest of the report
+	SourceStore  = "event store" // made by the same function from the store's events of the earlier period
+	SourcePack   = "pack"        // taken from the pack of the earlier period
+)
+
 // TrendPoint is the number of rows in each state for one period, in the order of csf.States.
 type TrendPoint struct {
 	Period Period       `json:"period"`
 	States []StateCount `json:"states"`
+	// Source is one of the constants above. Who holds only this report's events can check those of SourcePeriod.
+	Source string `json:"source"`
 }
 
 // Change is a row whose state is another than in the period before.
@@ -205,6 +219,7 @@ type Control struct {
 	Limit         string           `json:"limit"`
 	SelfTest      string           `json:"self_test,omitempty"`
 	Freshness     string           `json:"freshness"`
+	Waived        string           `json:"waived,omitempty"` // by whom and until when, where a waiver is in force
 	Facts         csf.ControlFacts `json:"facts"`
 	Evidence      []string         `json:"evidence,omitempty"`
 }
@@ -220,7 +235,9 @@ type Evidence struct {
 	Last  time.Time `json:"last,omitzero"`
 	// Sample names the newest events as node/sequence.
 	Sample []string `json:"sample,omitempty"`
-	// SHA256 is over the canonical result: a JSON object with the members count, from, last, query, sample and
+	// Leaf is the leaf's index where the line is about one event (type event), nil for a query.
+	Leaf *int64 `json:"leaf,omitempty"`
+	// SHA256 of an event is its leaf's hash. Of a query it is over the canonical result: a JSON object with the members count, from, last, query, sample and
 	// to in this order, times in RFC 3339 with nanoseconds, no white space.
 	SHA256 string `json:"sha256"`
 }

@@ -1,9 +1,11 @@
 package reports
 
 import (
-	"bytes"
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -12,69 +14,72 @@ import (
 	"github.com/xuri/excelize/v2"
 )
 
-// The sheets, in the order of the workbook.
+// The sheets that every workbook has, in their order, and the annexes, which are there when they have rows.
 const (
-	sheetCover     = "Cover"
-	sheetSummary   = "Summary"
-	sheetCoverage  = "Coverage"
-	sheetControls  = "Controls"
-	sheetEvidence  = "Evidence index"
-	sheetTests     = "Self-tests"
-	sheetRuns      = "Self-test runs"
-	sheetRegisters = "Registers"
-	sheetTimeline  = "Timeline"
-	sheetActivity  = "Activity"
-	sheetGaps      = "Gaps"
-	sheetCrosswalk = "Crosswalk"
-	sheetMethod    = "Method and limits"
+	sheetCover      = "Cover"
+	sheetSummary    = "Summary"
+	sheetCoverage   = "Coverage"
+	sheetProfile    = "Organizational Profile"
+	sheetEvidence   = "Evidence index"
+	sheetTests      = "Self-tests"
+	sheetExceptions = "Exceptions and waivers"
+	sheetRegisters  = "Registers"
+	sheetPopulation = "Population and sample"
+	sheetCustody    = "Custody"
+	sheetGaps       = "Gaps and blind spots"
+	sheetCrosswalk  = "Crosswalk"
+	sheetMethod     = "Method and limits"
+
+	sheetRuns     = "Annex self-test runs"
+	sheetTimeline = "Annex timeline"
+	sheetTimes    = "Annex times"
+	sheetActivity = "Annex activity"
 )
 
-// writeWorkbook renders the model as an Office Open XML workbook.
-func writeWorkbook(m Model, w io.Writer) error {
-	b := &book{file: excelize.NewFile(), model: m}
-	defer b.file.Close()
+// maxSheetRows is how many rows a sheet can have (ECMA-376 implementations: 2²⁰).
+const maxSheetRows = 1 << 20
+
+// writeWorkbook renders the model as an Office Open XML workbook. Rows of large sheets go through temporary files,
+// so that memory does not grow with them.
+func writeWorkbook(m Model, o Options, w io.Writer) (err error) {
+	b := &book{file: excelize.NewFile(), model: m, more: o.Evidence, rows: map[string]map[string]int{}}
+	defer func() { err = errors.Join(err, b.file.Close()) }()
 	b.styles()
-	b.coverSheet()
-	b.summarySheet()
-	b.coverageSheet()
-	b.controlsSheet()
-	b.evidenceSheet()
-	b.testsSheet()
-	if len(m.Runs) > 0 {
-		b.runsSheet()
+	b.index()
+	for _, s := range sheets(m) {
+		if s.name == sheetCover {
+			b.do(b.file.SetSheetName("Sheet1", s.name))
+		} else {
+			_, err := b.file.NewSheet(s.name)
+			b.do(err)
+		}
 	}
-	b.registersSheet()
-	if len(m.Timeline) > 0 {
-		b.timelineSheet()
+	for _, s := range sheets(m) {
+		if b.err == nil {
+			s.write(b)
+		}
 	}
-	if len(m.Activity) > 0 {
-		b.activitySheet()
-	}
-	b.gapsSheet()
-	b.crosswalkSheet()
-	b.methodSheet()
 	b.properties()
 	b.file.SetActiveSheet(0)
 	if b.err != nil {
 		return b.err
 	}
-	var buffer bytes.Buffer
-	if err := b.file.Write(&buffer); err != nil {
-		return err
-	}
-	return writeOrdered(buffer.Bytes(), w)
+	return writeOrdered(b.file, w)
 }
 
 // book is the workbook while it is written. The first error stays and ends the writing.
 type book struct {
 	file  *excelize.File
 	model Model
+	more  iter.Seq2[Evidence, error] // further lines of the evidence index; may be nil
 	err   error
+	// rows gives for a sheet and an id the row where it stands, so that links can lead there from sheets before it.
+	rows map[string]map[string]int
 
-	title, intro, header, headerRight, bold, body, jump          int
-	label, plain, wrapped, number, link, code, total, totalLabel int
-	stateFormats                                                 map[csf.State]int
-	tables                                                       int
+	title, intro, header, headerRight, bold, body, note, jump                 int
+	label, plain, wrapped, number, when, link, code, blank, total, totalLabel int
+	stateFormats                                                              map[csf.State]int
+	tables                                                                    int
 }
 
 func (b *book) do(err error) {
@@ -125,11 +130,15 @@ func (b *book) styles() {
 		Fill: excelize.Fill{Type: "pattern", Pattern: 1, Color: []string{"37474F"}}})
 	b.bold = style(excelize.Style{Font: &excelize.Font{Bold: true}, Alignment: top(true)})
 	b.body = style(excelize.Style{Alignment: top(true)})
+	b.note = style(excelize.Style{Alignment: top(false)})
 	b.jump = style(excelize.Style{Font: &excelize.Font{Color: "0D47A1", Underline: "single"}, Alignment: top(true)})
 	b.label = style(excelize.Style{Font: &excelize.Font{Bold: true}, Alignment: top(true), Border: grid})
 	b.plain = style(excelize.Style{Alignment: top(false), Border: grid})
 	b.wrapped = style(excelize.Style{Alignment: top(true), Border: grid})
 	b.number = style(excelize.Style{Alignment: &excelize.Alignment{Vertical: "top", Horizontal: "right", Indent: 1}, CustomNumFmt: &thousands, Border: grid})
+	instant := `yyyy-mm-dd hh:mm:ss"Z"`
+	b.when = style(excelize.Style{Alignment: &excelize.Alignment{Vertical: "top", Horizontal: "left"}, CustomNumFmt: &instant, Border: grid})
+	b.blank = style(excelize.Style{Alignment: top(true), Border: grid, Fill: excelize.Fill{Type: "pattern", Pattern: 1, Color: []string{"FFFDE7"}}})
 	b.link = style(excelize.Style{Font: &excelize.Font{Color: "0D47A1", Underline: "single"}, Alignment: top(true), Border: grid})
 	b.total = style(excelize.Style{Font: &excelize.Font{Bold: true}, Alignment: &excelize.Alignment{Vertical: "top", Horizontal: "right", Indent: 1}, CustomNumFmt: &thousands,
 		Border: []excelize.Border{{Type: "top", Color: "37474F", Style: 1}}})
@@ -145,30 +154,22 @@ func (b *book) styles() {
 	}
 }
 
-// sheet adds a sheet, or takes over the one that a new file has.
-func (b *book) sheet(name, title, intro string, columns int) {
-	if name == sheetCover {
-		b.do(b.file.SetSheetName("Sheet1", name))
-	} else {
-		_, err := b.file.NewSheet(name)
-		b.do(err)
-	}
-	b.text(name, 1, 1, title, b.title)
-	b.do(b.file.SetRowHeight(name, 1, 28))
-	if intro != "" {
-		b.text(name, 2, 1, intro, b.intro)
-		b.do(b.file.MergeCell(name, cell(2, 1), cell(2, columns)))
-	}
-	show, landscape, a4, fit, tall := false, "landscape", 9, 1, 0
+// page sets how the sheet is shown and printed: landscape, as wide as one page.
+func (b *book) page(name string, paper int) {
+	show, landscape, fit, tall, yes := false, "landscape", 1, 0, true
 	b.do(b.file.SetSheetView(name, 0, &excelize.ViewOptions{ShowGridLines: &show}))
-	b.do(b.file.SetPageLayout(name, &excelize.PageLayoutOptions{Size: &a4, Orientation: &landscape, FitToWidth: &fit, FitToHeight: &tall}))
-	yes := true
+	b.do(b.file.SetPageLayout(name, &excelize.PageLayoutOptions{Size: &paper, Orientation: &landscape, FitToWidth: &fit, FitToHeight: &tall}))
 	b.do(b.file.SetSheetProps(name, &excelize.SheetPropsOptions{FitToPage: &yes}))
 	side, edge, foot := 0.4, 0.6, 0.3 // inches
 	b.do(b.file.SetPageMargins(name, &excelize.PageLayoutMarginsOptions{Left: &side, Right: &side, Top: &edge, Bottom: &edge, Header: &foot, Footer: &foot}))
-	b.do(b.file.SetHeaderFooter(name, &excelize.HeaderFooterOptions{
-		OddFooter: "&L&8" + footer(b.model) + "&C&8&A&R&8Page &P of &N"}))
+	b.do(b.file.SetHeaderFooter(name, &excelize.HeaderFooterOptions{OddFooter: "&L&8" + footer(b.model) + "&C&8&A&R&8Page &P of &N"}))
 }
+
+// Sizes of paper by their numbers in Office Open XML (ECMA-376 part 1, section 18.3.1.63).
+const (
+	paperA3 = 8
+	paperA4 = 9
+)
 
 // footer is the left part of each printed page's foot; & begins a code there and 255 bytes are its limit.
 func footer(m Model) string {
@@ -184,17 +185,11 @@ func cell(row, column int) string {
 	return name
 }
 
-// text writes a string. It is never taken for a formula: excelize stores it as a string, and what a later
-// export to CSV could turn into one gets an apostrophe.
-func (b *book) text(sheet string, row, column int, s string, style int) {
-	b.do(b.file.SetCellStr(sheet, cell(row, column), harmless(s)))
-	b.do(b.file.SetCellStyle(sheet, cell(row, column), cell(row, column), style))
-}
-
 // cellRunes is the most that a cell can hold (ECMA-376 implementations: 32,767 characters).
 const cellRunes = 32_767
 
-// harmless makes a string fit for a cell: no leading = + - @ tab or return, nothing that XML forbids, not
+// harmless makes a string fit for a cell. It is never taken for a formula: the library stores it as a string, and what
+// a later export to CSV could turn into one gets an apostrophe. So: no leading = + - @ tab or return, nothing that XML forbids, not
 // longer than a cell.
 func harmless(s string) string {
 	s = storable(s)
@@ -228,42 +223,127 @@ type column struct {
 // linked is a cell with a link inside the workbook.
 type linked struct{ text, target string }
 
-// table writes a table with filters whose header stands in the given row, freezes what is above its data and
-// the first columns, and repeats the header on each printed page.
-func (b *book) table(sheet string, headerRow, frozen int, columns []column, rows [][]any) {
-	for i, col := range columns {
-		head := b.header
-		if col.style == b.number {
-			head = b.headerRight
+// empty is a cell that the reader's organization is to fill.
+type empty struct{}
+
+// firstRow is the row of the header of each sheet's table; its data begin below.
+const firstRow = 4
+
+// maxLinks bounds the links of a sheet: the library searches all of them for each new one.
+const maxLinks = 4_000
+
+// sheetOf is a sheet that holds one table.
+type sheetOf struct {
+	name, title, intro string
+	frozen             int // columns that stay
+	spread             int // columns that title and introduction take
+	paper              int // 0 for A4
+	printed            int // columns that are printed, 0 for all
+	columns            []column
+}
+
+// list gives rows that are in memory.
+func list(rows [][]any) iter.Seq2[[]any, error] {
+	return func(yield func([]any, error) bool) {
+		for _, r := range rows {
+			if !yield(r, nil) {
+				return
+			}
 		}
-		b.text(sheet, headerRow, i+1, col.title, head)
-		name, err := excelize.ColumnNumberToName(i + 1)
+	}
+}
+
+// table writes a sheet: title, introduction, then a table with filters whose header is frozen and repeated on each
+// printed page. Rows are written as they come and not kept.
+func (b *book) table(s sheetOf, rows iter.Seq2[[]any, error]) {
+	if b.err != nil {
+		return
+	}
+	b.page(s.name, cmp.Or(s.paper, paperA4))
+	w, err := b.file.NewStreamWriter(s.name)
+	if err != nil {
 		b.do(err)
-		b.do(b.file.SetColWidth(sheet, name, name, col.width))
+		return
 	}
-	b.do(b.file.SetRowHeight(sheet, headerRow, 32))
-	if len(rows) == 0 {
-		rows = [][]any{append([]any{"none"}, make([]any, len(columns)-1)...)}
-	}
-	for i, values := range rows {
-		for j, v := range values {
-			b.value(sheet, headerRow+1+i, j+1, v, columns[j].style)
+	total := 0.0
+	for i, c := range s.columns {
+		b.do(w.SetColWidth(i+1, i+1, c.width))
+		if i < s.spread {
+			total += c.width
 		}
-		b.height(sheet, headerRow+1+i, columns, values)
 	}
-	last := headerRow + len(rows)
-	for i, col := range columns {
-		if col.state {
-			b.stateCells(sheet, cell(headerRow+1, i+1)+":"+cell(last, i+1))
+	b.do(w.SetPanes(&excelize.Panes{Freeze: true, XSplit: s.frozen, YSplit: firstRow, TopLeftCell: cell(firstRow+1, s.frozen+1), ActivePane: activePane(s.frozen)}))
+	b.do(w.SetRow("A1", []any{excelize.Cell{StyleID: b.title, Value: harmless(s.title)}}, excelize.RowOpts{Height: 28}))
+	b.do(w.SetRow("A2", []any{excelize.Cell{StyleID: b.intro, Value: harmless(s.intro)}},
+		excelize.RowOpts{Height: float64(wrappedLines(s.intro, int(total*1.1)))*13.5 + 4}))
+	b.do(w.MergeCell(cell(2, 1), cell(2, s.spread)))
+	b.do(w.SetRow("A3", []any{excelize.Cell{StyleID: b.jump, Value: "to the cover"}}))
+	b.do(b.file.SetCellHyperLink(s.name, "A3", location(sheetCover, 1), "Location"))
+	heads := make([]any, len(s.columns))
+	for i, c := range s.columns {
+		heads[i] = excelize.Cell{StyleID: b.header, Value: c.title}
+		if c.style == b.number {
+			heads[i] = excelize.Cell{StyleID: b.headerRight, Value: c.title}
+		}
+	}
+	b.do(w.SetRow(cell(firstRow, 1), heads, excelize.RowOpts{Height: b.headHeight(s.columns)}))
+
+	row, links := firstRow, 1
+	cells := make([]any, len(s.columns))
+	for values, err := range rows {
+		if err != nil {
+			b.do(err)
+			return
+		}
+		if row++; row > maxSheetRows {
+			b.do(fmt.Errorf("sheet %s: more than %d rows do not fit: take a shorter period", s.name, maxSheetRows-firstRow))
+			return
+		}
+		for i, v := range values {
+			cells[i] = b.value(s.name, v, s.columns[i].style)
+			if l, ok := v.(linked); ok && l.target != "" && links < maxLinks {
+				links++
+				b.do(b.file.SetCellHyperLink(s.name, cell(row, i+1), l.target, "Location"))
+			}
+		}
+		if err := w.SetRow(cell(row, 1), cells, excelize.RowOpts{Height: height(s.columns, values, b)}); err != nil {
+			b.do(err)
+			return
+		}
+	}
+	if row == firstRow {
+		row++
+		clear(cells)
+		for i := range cells {
+			cells[i] = excelize.Cell{StyleID: s.columns[i].style}
+		}
+		cells[0] = excelize.Cell{StyleID: b.plain, Value: "none"}
+		b.do(w.SetRow(cell(row, 1), cells))
+	}
+	last := row
+	for i, c := range s.columns {
+		if c.state {
+			b.stateCells(s.name, cell(firstRow+1, i+1)+":"+cell(last, i+1))
 		}
 	}
 	b.tables++
-	b.do(b.file.AddTable(sheet, &excelize.Table{Range: "A" + fmt.Sprint(headerRow) + ":" + cell(last, len(columns)),
-		Name: fmt.Sprintf("Table%d", b.tables), StyleName: "TableStyleLight15"}))
-	b.do(b.file.SetPanes(sheet, &excelize.Panes{Freeze: true, XSplit: frozen, YSplit: headerRow,
-		TopLeftCell: cell(headerRow+1, frozen+1), ActivePane: activePane(frozen)}))
-	b.do(b.file.SetDefinedName(&excelize.DefinedName{Name: "_xlnm.Print_Titles", Scope: sheet,
-		RefersTo: fmt.Sprintf("'%s'!$%d:$%d", sheet, headerRow, headerRow)}))
+	b.do(w.AddTable(&excelize.Table{Range: cell(firstRow, 1) + ":" + cell(last, len(s.columns)), Name: fmt.Sprintf("Table%d", b.tables), StyleName: "TableStyleLight15"}))
+	b.do(w.Flush())
+	b.do(b.file.SetDefinedName(&excelize.DefinedName{Name: "_xlnm.Print_Titles", Scope: s.name, RefersTo: fmt.Sprintf("'%s'!$%d:$%d", s.name, firstRow, firstRow)}))
+	if s.printed > 0 {
+		name, err := excelize.ColumnNumberToName(s.printed)
+		b.do(err)
+		b.do(b.file.SetDefinedName(&excelize.DefinedName{Name: "_xlnm.Print_Area", Scope: s.name, RefersTo: fmt.Sprintf("'%s'!$A$1:$%s$%d", s.name, name, last)}))
+	}
+}
+
+// headHeight is the height of a header's row; filters take a part of each cell's width.
+func (b *book) headHeight(columns []column) float64 {
+	lines := 1
+	for _, c := range columns {
+		lines = max(lines, wrappedLines(c.title, int(c.width)-3))
+	}
+	return float64(lines)*13.5 + 6
 }
 
 func activePane(frozen int) string {
@@ -273,9 +353,9 @@ func activePane(frozen int) string {
 	return "bottomRight"
 }
 
-// height sets the row's height from the longest wrapped text, since not every program that shows workbooks
-// fits rows by itself. A character is taken a little wider than it is, so that nothing is cut.
-func (b *book) height(sheet string, row int, columns []column, values []any) {
+// height gives a row's height from its longest wrapped text, since not every program that shows workbooks fits rows
+// by itself.
+func height(columns []column, values []any, b *book) float64 {
 	lines := 1
 	for i, v := range values {
 		s, ok := v.(string)
@@ -285,14 +365,13 @@ func (b *book) height(sheet string, row int, columns []column, values []any) {
 		if !ok || columns[i].style == b.plain {
 			continue
 		}
-		perLine := columns[i].width * 1.05
+		perLine := columns[i].width * 1.16 // narrow letters: more of them fit than the width says
 		if columns[i].style == b.code {
-			perLine = columns[i].width * 0.95
+			perLine = columns[i].width * 1.02
 		}
 		lines = max(lines, wrappedLines(s, int(perLine)))
 	}
-	// A row can be 409 points high.
-	b.do(b.file.SetRowHeight(sheet, row, min(float64(lines)*13.5+3, 409)))
+	return min(float64(lines)*13.5+3, excelize.MaxRowHeight)
 }
 
 // wrappedLines counts the lines that a text takes when it is broken between words, or inside a long one.
@@ -315,27 +394,49 @@ func wrappedLines(s string, width int) int {
 	return lines
 }
 
-// value writes one cell of a table.
-func (b *book) value(sheet string, row, column int, v any, style int) {
+// value gives one cell of a table.
+func (b *book) value(sheet string, v any, style int) excelize.Cell {
 	switch v := v.(type) {
 	case nil:
-		b.do(b.file.SetCellStyle(sheet, cell(row, column), cell(row, column), style))
+		return excelize.Cell{StyleID: style}
+	case empty:
+		return excelize.Cell{StyleID: b.blank}
 	case string:
-		b.text(sheet, row, column, v, style)
+		if v == "" {
+			return excelize.Cell{StyleID: style}
+		}
+		return excelize.Cell{StyleID: style, Value: harmless(v)}
 	case linked:
 		if v.target == "" {
-			b.text(sheet, row, column, v.text, style)
-			return
+			return b.value(sheet, v.text, style)
 		}
-		b.text(sheet, row, column, v.text, b.link)
-		b.do(b.file.SetCellHyperLink(sheet, cell(row, column), v.target, "Location"))
+		return excelize.Cell{StyleID: b.link, Value: harmless(v.text)}
 	case int64:
-		b.do(b.file.SetCellInt(sheet, cell(row, column), v))
-		b.do(b.file.SetCellStyle(sheet, cell(row, column), cell(row, column), style))
+		return excelize.Cell{StyleID: style, Value: v}
 	case time.Time:
-		b.text(sheet, row, column, stamp(v), style)
-	default:
-		b.do(fmt.Errorf("sheet %s: a cell cannot hold %T", sheet, v))
+		if v.IsZero() {
+			return excelize.Cell{StyleID: style}
+		}
+		return excelize.Cell{StyleID: style, Value: v.UTC()}
+	}
+	b.do(fmt.Errorf("sheet %s: a cell cannot hold %T", sheet, v))
+	return excelize.Cell{}
+}
+
+// put writes one cell of a sheet that is not a table.
+func (b *book) put(sheet string, row, column int, v any, style int) {
+	c := b.value(sheet, v, style)
+	if c.Value != nil {
+		if s, ok := c.Value.(string); ok {
+			b.do(b.file.SetCellStr(sheet, cell(row, column), s))
+		} else {
+			b.do(b.file.SetCellValue(sheet, cell(row, column), c.Value))
+		}
+	}
+	b.do(b.file.SetCellStyle(sheet, cell(row, column), cell(row, column), c.StyleID))
+	if l, ok := v.(linked); ok && l.target != "" {
+		b.do(b.file.SetCellHyperLink(sheet, cell(row, column), l.target, "Location"))
+		b.do(b.file.SetCellStyle(sheet, cell(row, column), cell(row, column), style))
 	}
 }
 

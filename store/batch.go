@@ -99,6 +99,11 @@ func storeRows(ctx context.Context, tx pgx.Tx, node, log string, rows []row, rec
 	if err := storeFingerprints(ctx, tx, rows); err != nil {
 		return out, err
 	}
+	if err := storeLeafRuns(ctx, tx, node, epoch, len(rows), func(i int) (uint64, time.Time, []byte) {
+		return rows[i].Seq, rows[i].Time, records[i].Payload
+	}); err != nil {
+		return out, err
+	}
 	out.last, out.stored = rows[len(rows)-1].Seq, len(rows)
 	_, err = tx.Exec(ctx, "update csfproxy.logs set last_seq = $3, updated_at = now() where node = $1 and log = $2", node, log, int64(out.last))
 	return out, err

@@ -84,8 +84,30 @@ func (d *DB) Ping(ctx context.Context) error {
 }
 
 // Migrate brings the schema csfproxy to the version of this program. Several nodes may do so at the same time. A
-// schema that a later version made is an error.
+// schema that a later version made is an error. A schema that has the version needs no right to change it.
 func (d *DB) Migrate(ctx context.Context) (err error) {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return fmt.Errorf("event store: %w", err)
+	}
+	db := stdlib.OpenDBFromPool(d.pool)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	p, err := goose.NewProvider(goose.DialectPostgres, db, files, goose.WithTableName("csfproxy.schema_version"),
+		goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return fmt.Errorf("event store: migrations: %w", err)
+	}
+	sources := p.ListSources()
+	want := sources[len(sources)-1].Version
+	have, err := d.version(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("event store: migrations: %w", err)
+	case have > want:
+		return fmt.Errorf("event store: its schema has version %d, this program knows %d: run the newer program", have, want)
+	case have == want:
+		return nil
+	}
 	// One at a time: the others wait here. The server gives the lock free with the connection.
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
@@ -102,28 +124,35 @@ func (d *DB) Migrate(ctx context.Context) (err error) {
 	// The version table lives in the schema; an existing one must not need the right to create schemas.
 	if _, err := conn.Exec(ctx, `do $$ begin
 		if to_regnamespace('csfproxy') is null then create schema csfproxy; end if; end $$`); err != nil {
-		return fmt.Errorf("event store: schema: %w", err)
-	}
-	db := stdlib.OpenDBFromPool(d.pool)
-	defer func() { err = errors.Join(err, db.Close()) }()
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return fmt.Errorf("event store: %w", err)
-	}
-	p, err := goose.NewProvider(goose.DialectPostgres, db, files, goose.WithTableName("csfproxy.schema_version"),
-		goose.WithDisableGlobalRegistry(true))
-	if err != nil {
-		return fmt.Errorf("event store: migrations: %w", err)
+		return migrationError("schema", err)
 	}
 	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("event store: migrations: %w", err)
+		return migrationError("migrations", err)
 	}
-	have, want, err := p.GetVersions(ctx)
-	if err != nil {
-		return fmt.Errorf("event store: migrations: %w", err)
+	if have, err = d.version(ctx); err != nil || have != want {
+		return fmt.Errorf("event store: migrations: the schema has version %d, not %d: %w", have, want, err)
 	}
-	if have > want {
-		return fmt.Errorf("event store: its schema has version %d, this program knows %d: run the newer program", have, want)
+	// New tables need their grants too.
+	if _, err := conn.Exec(ctx, "select csfproxy.grant_roles()"); err != nil {
+		return migrationError("roles", err)
 	}
 	return nil
+}
+
+// version gives the schema's version, 0 when there is none.
+func (d *DB) version(ctx context.Context) (int64, error) {
+	var version int64
+	err := d.pool.QueryRow(ctx, "select coalesce(max(version_id), 0) from csfproxy.schema_version where is_applied").Scan(&version)
+	switch sqlState(err) {
+	case "42P01", "3F000": // no such table, no such schema
+		return 0, nil
+	}
+	return version, err
+}
+
+func migrationError(step string, err error) error {
+	if sqlState(err) == "42501" {
+		return fmt.Errorf("event store: %s: this role may not change the schema: start a node of this version once with the schema's owner in store.url: %w", step, err)
+	}
+	return fmt.Errorf("event store: %s: %w", step, err)
 }

@@ -14,8 +14,8 @@ import (
 const (
 	partitionFormat = "20060102"
 	partitionsAhead = 3
-	// partitionLock is the advisory lock under which partitions are made and dropped.
-	partitionLock = "select pg_advisory_xact_lock(hashtext('csfproxy'), 1)"
+	// stateHeld is the SQLSTATE of what a hold forbids.
+	stateHeld = "55006"
 )
 
 func dayOf(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }
@@ -33,31 +33,10 @@ func (d *DB) ensurePartitions(ctx context.Context, days []time.Time) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	err := pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, partitionLock); err != nil {
-			return err
+	for _, day := range missing {
+		if _, err := d.pool.Exec(ctx, "select csfproxy.ensure_day($1)", day); err != nil {
+			return fmt.Errorf("event store: partitions: %w", err)
 		}
-		for _, day := range missing {
-			name := "events_" + day.Format(partitionFormat)
-			var exists bool
-			if err := tx.QueryRow(ctx, "select to_regclass('csfproxy.' || $1) is not null", name).Scan(&exists); err != nil {
-				return err
-			}
-			if exists {
-				continue
-			}
-			// Made apart and attached, which does not wait for those who read the table. The text is made of digits.
-			_, err := tx.Exec(ctx, fmt.Sprintf(`create table csfproxy.%[1]s (like csfproxy.events including all);
-				alter table csfproxy.events attach partition csfproxy.%[1]s for values from ('%[2]s') to ('%[3]s')`,
-				name, day.Format(time.RFC3339), day.AddDate(0, 0, 1).Format(time.RFC3339)))
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("event store: partitions: %w", err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -74,8 +53,9 @@ func (d *DB) forgetPartitions() {
 	clear(d.partitions)
 }
 
-// Maintain makes the partitions of the coming days and drops those whose last event is older than the retention. It
-// gives the days that it dropped.
+// Maintain makes the partitions of the coming days and drops those whose last event is older than the retention and that
+// no hold covers. It gives the days that it dropped. Where this node's role may not drop days, retention is somebody
+// else's: that is no error.
 func (d *DB) Maintain(ctx context.Context) (dropped []time.Time, err error) {
 	today := dayOf(d.opts.Now())
 	var ahead []time.Time
@@ -88,30 +68,33 @@ func (d *DB) Maintain(ctx context.Context) (dropped []time.Time, err error) {
 	if d.opts.Retention <= 0 {
 		return nil, nil
 	}
+	var permitted bool
+	if err := d.pool.QueryRow(ctx, "select has_function_privilege('csfproxy.drop_day(date)', 'execute')").Scan(&permitted); err != nil {
+		return nil, fmt.Errorf("event store: retention: %w", err)
+	}
+	if !permitted {
+		return nil, nil
+	}
 	oldest := dayOf(d.opts.Now().Add(-d.opts.Retention))
-	names, err := d.partitionDays(ctx)
+	days, err := d.partitionDays(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, day := range names {
+	for _, day := range days {
 		if !day.Before(oldest) {
+			break
+		}
+		var events *int64
+		err := d.pool.QueryRow(ctx, "select csfproxy.drop_day($1)", day).Scan(&events)
+		if sqlState(err) == stateHeld {
 			continue
 		}
-		err := pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
-			// Whoever reads the table for long must not be the reason that everybody queues behind this lock.
-			if _, err := tx.Exec(ctx, "set local lock_timeout = '5s'"); err != nil {
-				return err
-			}
-			if _, err := tx.Exec(ctx, partitionLock); err != nil {
-				return err
-			}
-			_, err := tx.Exec(ctx, "drop table if exists csfproxy.events_"+day.Format(partitionFormat))
-			return err
-		})
 		if err != nil {
 			return dropped, fmt.Errorf("event store: retention of %s: %w", day.Format(time.DateOnly), err)
 		}
-		dropped = append(dropped, day)
+		if events != nil {
+			dropped = append(dropped, day)
+		}
 	}
 	if len(dropped) > 0 {
 		d.forgetPartitions()
@@ -121,22 +104,13 @@ func (d *DB) Maintain(ctx context.Context) (dropped []time.Time, err error) {
 
 // partitionDays lists the days that have a partition, oldest first.
 func (d *DB) partitionDays(ctx context.Context) ([]time.Time, error) {
-	rows, err := d.pool.Query(ctx, `select right(c.relname, 8) from pg_inherits i join pg_class c on c.oid = i.inhrelid
-		where i.inhparent = 'csfproxy.events'::regclass order by 1`)
+	rows, err := d.pool.Query(ctx, "select * from csfproxy.event_days()")
 	if err != nil {
 		return nil, fmt.Errorf("event store: %w", err)
 	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	days, err := pgx.CollectRows(rows, pgx.RowTo[time.Time])
 	if err != nil {
 		return nil, fmt.Errorf("event store: %w", err)
-	}
-	var days []time.Time
-	for _, n := range names {
-		day, err := time.Parse(partitionFormat, n)
-		if err != nil {
-			return nil, fmt.Errorf("event store: partition events_%s is not named by a day", n)
-		}
-		days = append(days, day)
 	}
 	return days, nil
 }

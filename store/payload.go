@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/store/translog"
 )
 
 // The payload of an event is what the spool writes, the event store keeps and a hash is made of. Integers are
@@ -57,7 +58,13 @@ var headerFacts = map[string]bool{
 	"drill": true, "runbook": true, "run": true, "step": true, "trigger": true, "dry_run": true, "format": true, "mapping_version": true,
 	"sha256": true, "revision": true, "go": true, "modules_sha256": true, "modified": true, "sink": true, "state": true, "gap_node": true,
 	"root": true, "key_id": true, "from": true, "to": true, "expires": true, "change": true, "tls_mode": true,
+	"what": true, "completed": true, "in_force": true, "exception": true, "waiver": true, "match": true, "approved": true, "witness": true, "hold": true,
+	"report": true, "action": true, "role": true,
 }
+
+// HeaderFact says whether a fact of this name stands in the header whatever its value is, so that a filter may compare
+// it where bodies are withheld. Of other facts the header says only that they are there.
+func HeaderFact(name string) bool { return headerFacts[name] }
 
 type header struct {
 	Seq      uint64          `json:"seq"`
@@ -109,7 +116,12 @@ func encodeFacts(e csf.Event, node, log string, salt [saltSize]byte) encoded {
 			closed[k] = v
 		}
 	}
-	has := slices.Sorted(maps.Keys(closed))
+	var has []string
+	for _, name := range slices.Sorted(maps.Keys(closed)) {
+		if closed[name] != "" { // an empty text and an absent fact are the same
+			has = append(has, name)
+		}
+	}
 
 	h := make([]byte, 0, 384)
 	h = appendField(h, "log", log)
@@ -301,14 +313,32 @@ func (p parts) digest() []byte {
 	return sum[:]
 }
 
-// Leaf gives the bytes that a Merkle tree over events takes for a payload: the header and the salted hash of the body.
-// They are the same before and after Withhold.
-func Leaf(payload []byte) ([]byte, error) {
+// LeafData gives the bytes that a Merkle tree over events takes for a payload: the header and the salted hash of the body
+// (translog.AppendLeafData). They are the same before and after Withhold.
+func LeafData(payload []byte) ([]byte, error) {
 	p, err := split(payload)
 	if err != nil {
 		return nil, err
 	}
-	return append(appendBytes([]byte{payloadVersion}, p.header), p.digest()...), nil
+	return translog.AppendLeafData(nil, p.header, [sha256.Size]byte(p.digest())), nil
+}
+
+// DecodeLeaf gives what the header in leaf data says of the event, and the id of the log (spool directory) that it
+// numbered itself in. It is what a reader knows of an event whose body is withheld.
+func DecodeLeaf(leaf []byte) (e csf.Event, log string, err error) {
+	header, digest, err := translog.SplitLeafData(leaf)
+	if err != nil {
+		return csf.Event{}, "", fmt.Errorf("%w: %w", errPayload, err)
+	}
+	withheld := append(appendBytes([]byte{payloadVersion, formWithheld}, header), digest[:]...)
+	if e, err = Decode(withheld); err != nil {
+		return csf.Event{}, "", err
+	}
+	var h struct{ Log string }
+	if err := json.Unmarshal(header, &h); err != nil {
+		return csf.Event{}, "", fmt.Errorf("%w: header: %w", errPayload, err)
+	}
+	return e, h.Log, nil
 }
 
 // Withhold gives the payload without its body and block: the header remains, and the leaf stays the same.

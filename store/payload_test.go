@@ -83,7 +83,7 @@ func TestHeaderHoldsNoPersonalData(t *testing.T) {
 
 func TestLeafOutlivesTheBody(t *testing.T) {
 	p := payloadOf(fullEvent(), 9)
-	leaf, err := Leaf(p)
+	leaf, err := LeafData(p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestLeafOutlivesTheBody(t *testing.T) {
 	if bytes.Contains(bare, []byte("alice")) || bytes.Contains(bare, []byte("block")) {
 		t.Errorf("a withheld payload still has its body")
 	}
-	leaf2, err := Leaf(bare)
+	leaf2, err := LeafData(bare)
 	if err != nil || !bytes.Equal(leaf, leaf2) {
 		t.Errorf("the leaf changed by withholding the body: %v", err)
 	}
@@ -109,7 +109,7 @@ func TestLeafOutlivesTheBody(t *testing.T) {
 	for i := range p { // every byte is under the leaf
 		q := bytes.Clone(p)
 		q[i] ^= 1
-		if other, err := Leaf(q); err == nil && bytes.Equal(leaf, other) && i != 1 {
+		if other, err := LeafData(q); err == nil && bytes.Equal(leaf, other) && i != 1 {
 			t.Fatalf("byte %d of the payload can change without the leaf", i)
 		}
 	}
@@ -143,7 +143,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, p []byte) {
 		_, derr := Decode(p)
-		leaf, lerr := Leaf(p)
+		leaf, lerr := LeafData(p)
 		if derr == nil && (lerr != nil || len(leaf) == 0) {
 			t.Fatalf("decodes, but has no leaf: %v", lerr)
 		}

@@ -258,6 +258,17 @@ func TestFiltersSelectWhatMatchDoes(t *testing.T) {
 		if err != nil || !slices.Equal(seqs(got), want) {
 			rt.Fatalf("%v selects %v, %v, want %v", anyOf, seqs(got), err, want)
 		}
+		places := []int64{}
+		var there []uint64
+		for i := range want {
+			if i%3 == 0 {
+				places, there = append(places, int64(i)), append(there, want[len(want)-1-i])
+			}
+		}
+		got, err = db.SelectAt(t.Context(), anyOf, from, to, append(places, int64(len(want)), 1_000_000))
+		if err != nil || !slices.Equal(seqs(got), there) {
+			rt.Fatalf("%v has %v at %v, %v, want %v", anyOf, seqs(got), places, err, there)
+		}
 		n, err := db.Count(t.Context(), anyOf, from, to)
 		if err != nil || n.N != int64(len(want)) || !n.Last.Equal(last) {
 			rt.Fatalf("%v counts %+v, %v, want %d until %s", anyOf, n, err, len(want), last)

@@ -12,7 +12,7 @@ import (
 )
 
 func newReport(s *shared) *cobra.Command {
-	var from, to, format, out string
+	var from, to, format, out, mapping string
 	c := s.ofNode(&cobra.Command{
 		Use: "report --from TIME --to TIME --format xlsx|json|html --out FILE", Short: "Make a CSF 2.0 report of a period", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -44,7 +44,7 @@ func newReport(s *shared) *cobra.Command {
 			fmt.Fprintf(cmd.ErrOrStderr(), "evaluating %s to %s …\n", p.From.UTC().Format(time.RFC3339), p.To.UTC().Format(time.RFC3339))
 			var made api.Report
 			if err := cl.Do(cmd.Context(), http.MethodPost, "/v1/reports", nil,
-				map[string]any{"format": format, "from": p.From.UTC().Format(time.RFC3339Nano), "to": p.To.UTC().Format(time.RFC3339Nano)}, &made); err != nil {
+				map[string]any{"format": format, "from": p.From.UTC().Format(time.RFC3339Nano), "to": p.To.UTC().Format(time.RFC3339Nano), "mapping": mapping}, &made); err != nil {
 				return err
 			}
 			f, err := os.Create(out)
@@ -70,6 +70,7 @@ func newReport(s *shared) *cobra.Command {
 	f.StringVar(&from, "from", "", "begin: a day, an RFC 3339 time or a duration before now (default 24h)")
 	f.StringVar(&to, "to", "", "end, not included (default now)")
 	f.StringVar(&format, "format", "xlsx", "xlsx, json or html")
+	f.StringVar(&mapping, "mapping", "", "version of the mapping, such as 1.0 (default: the node's)")
 	f.StringVar(&out, "out", "", "file to write")
 	return c
 }

@@ -57,10 +57,14 @@ type App struct {
 	suite     *selftest.Suite
 	tokens    *api.Tokens
 	tokenDir  api.TokenFiles
+	reader    string // the token of the self-tests' reader
 	http      *api.Listener
 	mock      []byte
 	started   time.Time
 	startSeq  uint64 // of this run's first event when the run before died, else 0
+
+	logKeys logKeys
+	shelf   *reportShelf
 
 	reloading sync.Mutex
 	counted   sequenceCount
@@ -105,6 +109,8 @@ func Start(ctx context.Context, cfg *config.Config, opt Options) (*App, error) {
 	a.serve(run, "recovery", a.recovery.Serve)
 	a.serve(run, "counts", a.count)
 	a.serve(run, "load", a.sampleLoad)
+	a.serve(run, "registers", a.repeatRegisters)
+	a.serve(run, "configuration on disk", a.watchFile)
 	a.serve(run, "lost sessions", a.closeLost)
 	if every := cfg.SelfTest.Every.D(); every > 0 {
 		a.serve(run, "self-tests", func(ctx context.Context) error { return a.suite.Run(ctx, every) })
@@ -190,6 +196,7 @@ func (a *App) openSpool(context.Context) error {
 	a.records.look(a.telemetry.Span)
 	a.records.look(countBytes(a.telemetry.Instruments))
 	a.records.look((&inventory{record: a.records.Record}).observe)
+	a.records.look(a.observeDrills)
 	if target := cfg.Telemetry.Syslog; target != "" {
 		s, err := telemetry.StartSyslog(target, cfg.Node.Name, nil)
 		if err != nil {
@@ -267,6 +274,10 @@ func (a *App) openFixture(context.Context) error {
 		return err
 	}
 	a.clusters[f.Cluster.Name] = u
+	if u, err = upstream.New(f.ForeignCluster, upstream.Options{}); err != nil {
+		return err
+	}
+	a.clusters[f.ForeignCluster.Name] = u
 	return nil
 }
 
@@ -289,20 +300,35 @@ func (a *App) openIngress(ctx context.Context) error {
 // announce records what the node runs with: its build, its configuration and its registers.
 func (a *App) announce() {
 	cfg := a.cfg.Load()
-	a.records.Record(csf.Event{Kind: csf.BuildInfo, Facts: csf.Facts{"version": a.opt.Version, "commit": commit(), "go": runtime.Version(), "modules_sha256": modules()}})
+	a.announceBuild()
 	a.announceConfig(cfg)
+	a.announceFindings(cfg)
 	a.sampleCapacity()
 }
 
-func (a *App) announceConfig(cfg *config.Config) {
-	a.records.Record(csf.Event{Kind: csf.ConfigLoaded, Facts: csf.Facts{"sha256": cfg.Hash, "file": cfg.File, "findings": len(cfg.Findings)}})
+func (a *App) announceBuild() {
+	a.records.Record(csf.Event{Kind: csf.BuildInfo, Facts: csf.Facts{"version": a.opt.Version, "commit": commit(), "go": runtime.Version(), "modules_sha256": modules()}})
+}
+
+func (a *App) announceFindings(cfg *config.Config) {
 	for _, f := range cfg.Findings {
 		a.records.Record(csf.Event{Kind: csf.FindingOpened, Facts: csf.Facts{"rule": "configuration", "severity": "medium", "title": f.Message, "key": f.Key, "line": f.Line}})
 	}
+}
+
+// announceConfig records the configuration in force and its registers.
+func (a *App) announceConfig(cfg *config.Config) {
+	a.records.Record(csf.Event{Kind: csf.ConfigLoaded, Facts: csf.Facts{"sha256": cfg.Hash, "file": cfg.File, "findings": len(cfg.Findings), "exceptions": len(cfg.Exceptions)}})
+	for _, x := range cfg.Exceptions {
+		a.records.Record(x.CSF().Event())
+	}
 	now := time.Now()
 	for _, i := range cfg.Identities {
-		a.records.Record(csf.Event{Kind: csf.RegistryIdentity, Identity: i.Name, Cluster: i.Cluster, Facts: csf.Facts{
-			"owner": i.Owner, "approved_by": i.ApprovedBy, "expires": i.Expires.UTC().Format(time.RFC3339), "risk": i.Risk, "user": i.Match.User}})
+		f := csf.Facts{"owner": i.Owner, "approved_by": i.ApprovedBy, "expires": i.Expires.UTC().Format(time.RFC3339), "risk": i.Risk, "user": i.Match.User}
+		if i.ThirdParty != "" {
+			f["third_party"] = i.ThirdParty
+		}
+		a.records.Record(csf.Event{Kind: csf.RegistryIdentity, Identity: i.Name, Cluster: i.Cluster, Facts: f})
 		if i.Expires.Expired(now) {
 			a.records.Record(csf.Event{Kind: csf.RegistryExpired, Identity: i.Name, Facts: csf.Facts{"kind": "identity", "expires": i.Expires.UTC().Format(time.RFC3339), "supplier": i.ThirdParty}})
 		}
@@ -376,6 +402,7 @@ func (a *App) reload() error {
 	a.contain.SetExempt(cfg.Respond.Exempt)
 	a.cfg.Store(cfg)
 	a.announceConfig(cfg)
+	a.announceFindings(cfg)
 	return nil
 }
 

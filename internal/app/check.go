@@ -45,6 +45,8 @@ func Check(cfg *config.Config) error {
 		_, err = api.LoadTokens(cfg.API.Tokens)
 		fault("api.tokens", err)
 	}
+	_, err = csf.LoadMapping(cfg.CSF.Mapping)
+	fault("csf.mapping", err)
 	if cfg.CSF.Catalog != "" {
 		_, err = csf.LoadCatalog(cfg.CSF.Catalog)
 		fault("csf.catalog", err)

@@ -1,18 +1,10 @@
 package app
 
 import (
-	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -23,27 +15,45 @@ import (
 	"github.com/csfproxy/csfproxy/reports"
 	"github.com/csfproxy/csfproxy/reports/api"
 	"github.com/csfproxy/csfproxy/store"
-	"github.com/google/uuid"
 )
 
 // Model evaluates a period from the event store, with everything that was recorded before the call.
 func (a *App) Model(ctx context.Context, p reports.Period, by string) (reports.Model, error) {
+	return a.ModelBy(ctx, p, by, "")
+}
+
+// ModelBy is Model under a version of the mapping that the program carries; "" is the configured mapping.
+func (a *App) ModelBy(ctx context.Context, p reports.Period, by, mapping string) (reports.Model, error) {
+	in, live, _, err := a.reportInput(ctx, p, by, mapping)
+	if err != nil {
+		return reports.Model{}, err
+	}
+	return reports.Collect(ctx, live, in)
+}
+
+// reportInput gives what a report is made from: what the configuration says, and the event store with everything that was
+// recorded before the call.
+func (a *App) reportInput(ctx context.Context, p reports.Period, by, mapping string) (reports.Input, facts, *store.DB, error) {
+	rows, err := a.mapping(mapping)
+	if err != nil {
+		return reports.Input{}, facts{}, nil, err
+	}
 	a.writeCounts()
 	db, err := a.keeper.current(ctx)
 	if err != nil {
-		return reports.Model{}, err
+		return reports.Input{}, facts{}, nil, err
 	}
 	cfg := a.cfg.Load()
 	in := reports.Input{
 		Period: p, Now: time.Now(), By: by, Generator: "csfproxy " + a.opt.Version, ConfigSHA256: cfg.Hash, Registers: registerEntries(cfg),
+		Mapping: rows,
 	}
 	if cfg.CSF.Catalog != "" {
 		if in.Catalog, err = csf.LoadCatalog(cfg.CSF.Catalog); err != nil {
-			return reports.Model{}, err
+			return reports.Input{}, facts{}, nil, err
 		}
 	}
-	f := facts{db: db, spooled: map[string]uint64{cfg.Node.Name: a.records.spool.Stats().LastSeq}}
-	return reports.Collect(ctx, f, in)
+	return in, facts{db: db, spooled: map[string]uint64{cfg.Node.Name: a.records.spool.Stats().LastSeq}}, db, nil
 }
 
 // registerEntries are the configuration's registers as a report lists them.
@@ -107,9 +117,7 @@ func (c coverage) Controls(ctx context.Context) ([]api.Control, error) {
 	last := map[string]api.SelfTestResult{}
 	if results, err := (selfTests(c)).Results(ctx); err == nil {
 		for _, r := range slices.Backward(results) {
-			if !r.Sandbox { // a failure there is what a test must show
-				last[r.Control] = r
-			}
+			last[r.Control] = r
 		}
 	}
 	var out []api.Control
@@ -156,8 +164,26 @@ func (s selfTests) Results(ctx context.Context) ([]api.SelfTestResult, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", api.ErrUnavailable, err)
 	}
+	type run struct {
+		node, test string
+		at         int64
+	}
+	sandboxes := map[run]csf.Event{}
+	key := func(e csf.Event) run { return run{e.Node, csf.FieldText(e, "test"), e.Time.UnixNano()} }
+	for _, e := range events {
+		if csf.FieldText(e, "sandbox") == "true" {
+			sandboxes[key(e)] = e
+		}
+	}
 	var out []api.SelfTestResult
 	for _, e := range events {
+		if csf.FieldText(e, "sandbox") == "true" {
+			continue // shown with the run against the listener
+		}
+		var off, offDetail string
+		if s, ok := sandboxes[key(e)]; ok {
+			off, offDetail = outcome(selftest.Verdict(csf.FieldText(s, "result"))), csf.FieldText(s, "detail")
+		}
 		ms, _ := e.Facts["duration_ms"].(json.Number)
 		n, _ := ms.Int64()
 		if f, ok := e.Facts["duration_ms"].(float64); ok {
@@ -165,7 +191,7 @@ func (s selfTests) Results(ctx context.Context) ([]api.SelfTestResult, error) {
 		}
 		control := csf.FieldText(e, "control")
 		out = append(out, api.SelfTestResult{ID: fmt.Sprintf("%s-%d", e.Node, e.Seq), Control: control, Title: titleOf(control), Time: e.Time, Milliseconds: n,
-			Outcome: outcome(selftest.Verdict(csf.FieldText(e, "result"))), Sandbox: csf.FieldText(e, "sandbox") == "true", Detail: csf.FieldText(e, "detail"), Subcategories: csf.BuiltinMapping().Subcategories(control)})
+			Outcome: outcome(selftest.Verdict(csf.FieldText(e, "result"))), Detail: csf.FieldText(e, "detail"), Sandbox: off, SandboxDetail: offDetail, Subcategories: csf.BuiltinMapping().Subcategories(control)})
 	}
 	return out, nil
 }
@@ -178,7 +204,8 @@ func (s selfTests) Run(ctx context.Context, controls []string, _ api.Actor) ([]a
 	var out []api.SelfTestResult
 	for _, r := range results {
 		out = append(out, api.SelfTestResult{ID: r.Test, Control: r.Control, Title: titleOf(r.Control), Time: r.Time, Milliseconds: r.Duration.Milliseconds(),
-			Outcome: outcome(r.Result), Detail: r.Detail, Subcategories: csf.BuiltinMapping().Subcategories(r.Control)})
+			Outcome: outcome(r.Result), Detail: r.Detail, Sandbox: sandboxOutcome(r.Sandbox), SandboxDetail: r.SandboxDetail,
+			Subcategories: csf.BuiltinMapping().Subcategories(r.Control)})
 	}
 	return out, err
 }
@@ -193,97 +220,14 @@ func outcome(v selftest.Verdict) string {
 	return "void"
 }
 
+func sandboxOutcome(v selftest.Verdict) string {
+	if v == "" {
+		return ""
+	}
+	return outcome(v)
+}
+
 func titleOf(control string) string {
 	c, _ := csf.ControlByID(control)
 	return c.Title
-}
-
-// reportShelf makes reports and keeps them as files, each with a description beside it.
-type reportShelf struct {
-	app *App
-	dir string
-}
-
-var reportID = regexp.MustCompile(`^[0-9a-f-]{36}$`)
-
-func (s *reportShelf) Make(ctx context.Context, r api.ReportRequest, by api.Actor) (_ api.Report, err error) {
-	m, err := s.app.Model(ctx, reports.Period(r.Period), by.Name)
-	if err != nil {
-		return api.Report{}, err
-	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return api.Report{}, err
-	}
-	out := api.Report{ID: uuid.Must(uuid.NewV7()).String(), Format: r.Format, Period: r.Period, Created: time.Now().UTC(), By: by.Name}
-	file := filepath.Join(s.dir, out.ID+"."+r.Format)
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return api.Report{}, err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(file)
-		}
-	}()
-	h := sha256.New()
-	if err := errors.Join(reports.Write(ctx, m, reports.Format(r.Format), io.MultiWriter(f, h)), f.Close()); err != nil {
-		return api.Report{}, err
-	}
-	info, err := os.Stat(file)
-	if err != nil {
-		return api.Report{}, err
-	}
-	out.Bytes, out.SHA256 = info.Size(), hex.EncodeToString(h.Sum(nil))
-	b, err := json.Marshal(out)
-	if err != nil {
-		return api.Report{}, err
-	}
-	if err := os.WriteFile(filepath.Join(s.dir, out.ID+".report"), b, 0o600); err != nil {
-		return api.Report{}, err
-	}
-	s.app.records.Record(csf.Event{Kind: csf.ReportGenerated, Facts: csf.Facts{"report": out.ID, "format": r.Format, "sha256": out.SHA256, "by": by.Name,
-		"from": r.Period.From.Format(time.RFC3339), "to": r.Period.To.Format(time.RFC3339), "mapping_version": m.Cover.Mapping}})
-	return out, nil
-}
-
-func (s *reportShelf) Reports(context.Context) ([]api.Report, error) {
-	names, err := filepath.Glob(filepath.Join(s.dir, "*.report"))
-	if err != nil {
-		return nil, err
-	}
-	var out []api.Report
-	for _, n := range names {
-		if r, err := readReport(n); err == nil {
-			out = append(out, r)
-		}
-	}
-	slices.SortFunc(out, func(a, b api.Report) int { return cmp.Compare(b.ID, a.ID) })
-	return out, nil
-}
-
-func (s *reportShelf) Open(_ context.Context, id string) (api.Report, io.ReadCloser, error) {
-	if !reportID.MatchString(id) {
-		return api.Report{}, nil, fmt.Errorf("report %q: %w", id, api.ErrNotFound)
-	}
-	r, err := readReport(filepath.Join(s.dir, id+".report"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return api.Report{}, nil, fmt.Errorf("report %q: %w", id, api.ErrNotFound)
-	}
-	if err != nil {
-		return api.Report{}, nil, err
-	}
-	f, err := os.Open(filepath.Join(s.dir, id+"."+r.Format))
-	if err != nil {
-		return api.Report{}, nil, err
-	}
-	return r, f, nil
-}
-
-func readReport(file string) (api.Report, error) {
-	var r api.Report
-	b, err := os.ReadFile(file)
-	if err == nil {
-		err = json.Unmarshal(b, &r)
-	}
-	return r, err
 }

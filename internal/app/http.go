@@ -33,12 +33,14 @@ func (a *App) openAPI(ctx context.Context) error {
 	if a.tokens, err = api.LoadTokens(file); err != nil {
 		return err
 	}
+	a.reader = a.tokens.AddSelfTest(api.RoleAuditor)
 	withTLS := cfg.API.TLS.Cert != ""
 	local, err := api.CheckAddress(cfg.API.Address, withTLS)
 	if err != nil {
 		return err
 	}
 	services := a.services()
+	a.serve(ctx, "reports", a.shelf.Run)
 	guard := api.NewGuard(a.tokens, services.Recorder, time.Now, a.log)
 	dashboard, err := web.New(web.Options{Services: services, Guard: guard, TLS: withTLS, Log: a.log})
 	if err != nil {
@@ -71,10 +73,10 @@ func (a *App) services() api.Services {
 	if a.cfg.Load().Telemetry.Prometheus {
 		metrics = a.telemetry.Handler()
 	}
-	reports := &reportShelf{app: a, dir: filepath.Join(a.cfg.Load().Node.DataDir, "reports")}
+	a.shelf = newReportShelf(a, filepath.Join(a.cfg.Load().Node.DataDir, "reports"))
 	return api.Services{
 		Coverage: coverage{a}, Controls: coverage{a}, Events: eventReader{a}, Finder: eventReader{a}, Load: &a.load, Findings: findings{a}, Sessions: sessions{a}, Containments: containments{a},
-		Registers: registers{a}, Upstreams: upstreams{a}, Runbooks: runbooks{a}, SelfTests: selfTests{a}, Reports: reports, Health: health{a},
+		Registers: registers{a}, Upstreams: upstreams{a}, Runbooks: runbooks{a}, SelfTests: selfTests{a}, Reports: a.shelf, Proofs: proofs{a}, Holds: holds{a}, Custody: custody{a}, Health: health{a},
 		Recorder: apiRecorder{a.records}, Stream: a.records.stream, Metrics: metrics,
 		Version: api.Version{Version: a.opt.Version, Commit: commit(), Go: runtime.Version(), Node: a.cfg.Load().Node.Name,
 			Mapping: csf.BuiltinMapping().Version, StartedAt: a.started.UTC().Format(time.RFC3339)},

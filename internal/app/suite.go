@@ -50,6 +50,7 @@ func (a *App) targets(context.Context) ([]selftest.Target, error) {
 			return nil, fmt.Errorf("listener %s: %w", l.Name, err)
 		}
 		t.Contain = a.containForTest
+		a.nodeHooks(&t)
 		out = append(out, t)
 	}
 	return out, nil
@@ -144,7 +145,7 @@ func (a *App) sandbox(ctx context.Context, off string) (selftest.Target, func(),
 	log := &sandboxRecords{drop: off == "record-completeness"}
 	srv, err := proxy.New(proxy.Options{
 		Config: &cfg, Records: log, Inspector: selftest.SandboxInspector(inspector{engine: a.detect}, off), Gate: gate{a.contain}, Verifiers: a.verifiers,
-		Router: router(a.clusters), Logger: a.log, Now: time.Now, MockSecret: secret, SelfTest: a.fixture.Identities, Off: proxy.Control(off),
+		Router: sandboxRouter(a.clusters, a.fixture, off), Logger: a.log, Now: time.Now, MockSecret: secret, SelfTest: a.fixture.Identities, Off: proxy.Control(off),
 	})
 	if err != nil {
 		return selftest.Target{}, nil, err
@@ -174,7 +175,12 @@ func (a *App) sandbox(ctx context.Context, off string) (selftest.Target, func(),
 		}
 		return log.recent.since(since, kind)
 	}
-	return t, end, nil
+	endHooks, err := a.sandboxHooks(ctx, &t, log, off)
+	if err != nil {
+		end()
+		return selftest.Target{}, nil, err
+	}
+	return t, func() { endHooks(); end() }, nil
 }
 
 // sandboxRecords keeps a sandbox's events in memory. With drop it loses one record of a connection in three, as an ingress

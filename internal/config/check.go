@@ -40,6 +40,7 @@ func (c *checker) check() {
 		cfg.Identities[i].check(c, fmt.Sprintf("identities[%d]", i))
 	}
 	c.ambiguous()
+	c.exceptions()
 	c.services()
 	for key, n := range map[string]int{"listeners": len(cfg.Listeners), "clusters": len(cfg.Clusters)} {
 		if n == 0 {

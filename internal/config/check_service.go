@@ -1,9 +1,12 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"net/url"
 	"strings"
+
+	"github.com/csfproxy/csfproxy/csf"
 )
 
 // services checks audit, rules, runbooks, respond, csf, store, api, telemetry and selftest.
@@ -28,10 +31,38 @@ func (c *checker) services() {
 	if cfg.CSF.Catalog != "" {
 		c.file("csf.catalog", cfg.CSF.Catalog)
 	}
+	c.mapping()
 	c.respond()
 	c.store()
 	c.api()
 	c.telemetry()
+}
+
+// mapping checks the mapping's name, or reads the file and reports each faulty line of it.
+func (c *checker) mapping() {
+	const key = "csf.mapping"
+	m := &c.cfg.CSF.Mapping
+	if !csf.IsMappingFile(*m) {
+		if _, err := csf.MappingVersion(*m); err != nil {
+			c.fail(key, err.Error(), "write builtin")
+		}
+		return
+	}
+	*m = c.path(*m)
+	data := c.file(key, *m)
+	if data == nil {
+		return
+	}
+	_, err := csf.ReadMapping(bytes.NewReader(data))
+	faults := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		faults = joined.Unwrap()
+	}
+	for _, f := range faults {
+		if f != nil {
+			c.fail(key, *m+": "+strings.TrimPrefix(f.Error(), "mapping: "), "correct the file; csf/data holds the program's own as a model")
+		}
+	}
 }
 
 // patterns resolves file patterns. A plain path must exist; a pattern may match nothing, which is a finding.

@@ -13,11 +13,13 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
+	"github.com/csfproxy/csfproxy/csf"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -325,5 +327,38 @@ func TestValues(t *testing.T) {
 		if p, err := ParsePrefix(in); err == nil {
 			t.Errorf("network %q: %v", in, p)
 		}
+	}
+}
+
+// TestExceptionFields: what an exception may match is the same in the file and in the controls' own list, and days count
+// from their begin to their end.
+func TestExceptionFields(t *testing.T) {
+	var fields []string
+	typ := reflect.TypeFor[ExceptionMatch]()
+	for i := range typ.NumField() {
+		fields = append(fields, yamlName(typ.Field(i)))
+	}
+	if diff := cmp.Diff(csf.ExceptionFields(), fields); diff != "" {
+		t.Error(diff)
+	}
+	date := func(s string) Date {
+		d, err := ParseDate(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	x := Exception{ID: "E", Match: ExceptionMatch{Cluster: []string{"c"}, Drill: []string{"d"}}, Approved: date("2026-11-01"), Expires: date("2026-11-02")}.CSF()
+	if got := x.Applies(); got != "cluster in ('c') and drill in ('d')" {
+		t.Errorf("applies to %q", got)
+	}
+	for at, want := range map[string]bool{"2026-10-31T23:59:59Z": false, "2026-11-01T00:00:00Z": true, "2026-11-02T23:59:59Z": true, "2026-11-03T00:00:00Z": false} {
+		if got := x.InForce(date(at).Time); got != want {
+			t.Errorf("in force at %s: %v", at, got)
+		}
+	}
+	x = Exception{Approved: date("2026-11-01T12:00:00Z"), Expires: date("2026-11-01T13:00:00Z")}.CSF()
+	if x.InForce(date("2026-11-01T11:59:59Z").Time) || !x.InForce(date("2026-11-01T12:00:00Z").Time) || x.InForce(date("2026-11-01T13:00:00Z").Time) {
+		t.Error("instants count as they are")
 	}
 }

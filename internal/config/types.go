@@ -17,10 +17,12 @@ type Config struct {
 	Runbooks   []string   `yaml:"runbooks"` // "builtin" or file patterns
 	Respond    Respond    `yaml:"respond"`
 	CSF        CSF        `yaml:"csf"`
-	Store      Store      `yaml:"store"`
-	API        API        `yaml:"api"`
-	Telemetry  Telemetry  `yaml:"telemetry"`
-	SelfTest   SelfTest   `yaml:"selftest"`
+	// Exceptions are the approved departures from controls.
+	Exceptions []Exception `yaml:"exceptions"`
+	Store      Store       `yaml:"store"`
+	API        API         `yaml:"api"`
+	Telemetry  Telemetry   `yaml:"telemetry"`
+	SelfTest   SelfTest    `yaml:"selftest"`
 
 	// File is the path that was read; Hash is the hex SHA-256 of its bytes.
 	File string `yaml:"-"`
@@ -235,7 +237,7 @@ type Webhook struct {
 // CSF names the data behind the claims.
 type CSF struct {
 	Catalog string `yaml:"catalog"` // NIST's OSCAL catalog; optional
-	Mapping string `yaml:"mapping"` // builtin
+	Mapping string `yaml:"mapping"` // builtin, a version that the program carries, or a file
 }
 
 // Store is the event store.

@@ -38,6 +38,7 @@ type attacker struct {
 
 func attack(ctx context.Context, t Target) *attacker {
 	t.Fixture.Upstream.Reset()
+	t.Fixture.ForeignUpstream.Reset()
 	return &attacker{Target: t, ctx: ctx, began: time.Now()}
 }
 

@@ -3,8 +3,11 @@ package selftest
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/csfproxy/csfproxy/internal/config"
@@ -17,11 +20,18 @@ const (
 	UserExpired = config.SelfTestUser + "_expired"
 	UserFloor   = config.SelfTestUser + "_floor"
 	UserDrill   = config.SelfTestUser + "_drill"
+	// UserSupplier is a third party's, and UserForeign's cluster is a server with a certificate that nobody vouches for.
+	UserSupplier = config.SelfTestUser + "_supplier"
+	UserForeign  = config.SelfTestUser + "_foreign"
 	// UserUnknown is in no register; the fake server would take it.
 	UserUnknown = config.SelfTestUser + "_unknown"
 
 	Database = "csfproxy_selftest"
 	Cluster  = "csfproxy_selftest"
+	// Foreign is the cluster of UserForeign.
+	Foreign = "csfproxy_selftest_foreign"
+	// Supplier is the third party of UserSupplier.
+	Supplier = "csfproxy self-test supplier"
 )
 
 // The databases of UserFloor, by what the fake server asks of a login to them.
@@ -37,6 +47,11 @@ type Fixture struct {
 	Identities []config.Identity
 	Cluster    config.Cluster
 	Upstream   *Upstream
+	// ForeignCluster asks for verified TLS of ForeignUpstream, which has a certificate of its own making.
+	ForeignCluster  config.Cluster
+	ForeignUpstream *Upstream
+	// authority is the file of the authority that ForeignCluster trusts; its key is thrown away.
+	authority string
 	// password is that of all identities, new for each process.
 	password string
 }
@@ -55,12 +70,22 @@ func NewFixture(now time.Time) (*Fixture, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Fixture{Upstream: up, password: password}
+	foreign, err := newForeignUpstream(verifier, now)
+	if err != nil {
+		return nil, errors.Join(err, up.Close())
+	}
+	f := &Fixture{Upstream: up, ForeignUpstream: foreign, password: password}
 	automatic := false
 	f.Cluster = config.Cluster{
 		Name: Cluster, Members: []config.Member{{Address: up.Addr()}}, TLS: config.UpstreamTLS{Mode: "disable"},
 		Failover: config.Failover{Manager: "none", Automatic: &automatic}, Connect: config.Duration(5 * time.Second),
 	}
+	f.ForeignCluster = f.Cluster
+	f.ForeignCluster.Name, f.ForeignCluster.Members = Foreign, []config.Member{{Address: foreign.Addr()}}
+	if f.authority, err = writeAuthority(now); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	f.ForeignCluster.TLS = config.UpstreamTLS{Mode: "verify-full", CA: f.authority}
 	keys := config.Auth{Methods: []string{"scram-sha-256"}, Upstream: "scram-keys", Verifier: config.Secret{Value: verifier.Format()}}
 	relayed := config.Auth{Methods: []string{"scram-sha-256"}, Upstream: "passthrough"}
 	valid, past := now.AddDate(10, 0, 0), now.AddDate(0, 0, -1)
@@ -69,7 +94,11 @@ func NewFixture(now time.Time) (*Fixture, error) {
 		identity(UserExpired, past, keys, Database),
 		identity(UserFloor, valid, relayed, databaseMD5, databaseCleartext, databaseTrust),
 		identity(UserDrill, valid, keys, Database),
+		identity(UserSupplier, valid, keys, Database),
+		identity(UserForeign, valid, keys, Database),
 	}
+	f.Identities[len(f.Identities)-2].ThirdParty = Supplier
+	f.Identities[len(f.Identities)-1].Cluster = Foreign
 	return f, nil
 }
 
@@ -82,5 +111,27 @@ func identity(user string, expires time.Time, a config.Auth, databases ...string
 	}
 }
 
-// Close ends the fake server.
-func (f *Fixture) Close() error { return f.Upstream.Close() }
+// Close ends the fake servers and removes the file.
+func (f *Fixture) Close() error {
+	errs := []error{f.Upstream.Close(), f.ForeignUpstream.Close()}
+	if f.authority != "" {
+		errs = append(errs, os.Remove(f.authority))
+	}
+	return errors.Join(errs...)
+}
+
+// writeAuthority writes the certificate of an authority that has signed nothing to a temporary file.
+func writeAuthority(now time.Time) (file string, err error) {
+	der, _, err := ownCertificate("csfproxy self-test, authority", now)
+	if err != nil {
+		return "", err
+	}
+	t, err := os.CreateTemp("", "csfproxy-selftest-*.crt")
+	if err != nil {
+		return "", fmt.Errorf("authority of self-tests: %w", err)
+	}
+	if err := errors.Join(pem.Encode(t, &pem.Block{Type: "CERTIFICATE", Bytes: der}), t.Close()); err != nil {
+		return "", errors.Join(fmt.Errorf("authority of self-tests: %w", err), os.Remove(t.Name()))
+	}
+	return t.Name(), nil
+}

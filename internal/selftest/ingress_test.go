@@ -6,15 +6,18 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"math/big"
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -131,8 +134,55 @@ func (g *ingress) target() Target {
 			defer g.mu.Unlock()
 			return g.accepted, g.rejected
 		},
-		Contain: g.contain,
+		Contain: g.contain, Propose: g.propose, InForce: func() string { return "the hash" }, Call: g.call, Tamper: g.tamper, Recompute: g.recompute,
 	}
+}
+
+// note records an event of the node itself.
+func (g *ingress) note(kind csf.Kind, facts csf.Facts) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if kind != g.mute {
+		g.events = append(g.events, csf.Event{Seq: uint64(len(g.events) + 1), Time: time.Now(), Kind: kind, SelfTest: true, Facts: facts})
+	}
+}
+
+func (g *ingress) propose(_ context.Context, document []byte) error {
+	if g.off == "unsafe-configuration" {
+		return nil
+	}
+	_, err := config.Parse("proposed.yaml", document, config.Options{})
+	if err != nil {
+		sum := sha256.Sum256(document)
+		g.note(csf.ConfigRejected, csf.Facts{"sha256": hex.EncodeToString(sum[:])})
+	}
+	return err
+}
+
+func (g *ingress) call(_ context.Context, method, _ string) (int, error) {
+	if method == http.MethodGet {
+		return http.StatusOK, nil
+	}
+	if g.off == "role-separation" {
+		return http.StatusNotFound, nil
+	}
+	g.note(csf.AdminDenied, csf.Facts{"status": http.StatusForbidden})
+	return http.StatusForbidden, nil
+}
+
+func (g *ingress) tamper(context.Context, string) error {
+	if g.off == "store-append-only" {
+		return nil
+	}
+	return errors.New("permission denied")
+}
+
+func (g *ingress) recompute(_ context.Context, changed bool) (string, int, error) {
+	time.Sleep(time.Millisecond)
+	if changed || g.off == "report-drill" {
+		return "plaintext-refused.population: 3 and 2", 3, nil
+	}
+	return "", 3, nil
 }
 
 func (g *ingress) contain(_ context.Context, identity string, _ time.Duration) (func(context.Context) error, error) {
@@ -370,6 +420,11 @@ func (c *client) session(p map[string]string) {
 		c.fatal("28P01")
 		return
 	}
+	if !slices.Contains(c.fixture.Identities[i].Match.Databases, p["database"]) {
+		c.record(csf.AuthzDenied, csf.ReasonIdentityDatabase, nil)
+		c.fatal("28P01")
+		return
+	}
 	c.mu.Lock()
 	shut := c.contained[c.user]
 	c.mu.Unlock()
@@ -378,7 +433,16 @@ func (c *client) session(p map[string]string) {
 		c.fatal("28000")
 		return
 	}
-	up, err := net.Dial("tcp", c.fixture.Upstream.Addr())
+	server := c.fixture.Upstream
+	if c.fixture.Identities[i].Cluster == Foreign {
+		if c.off != "upstream-verified" {
+			c.record(csf.TLSUpstreamVerifyFailed, csf.ReasonUpstreamCert, nil)
+			c.fatal("08001")
+			return
+		}
+		server = c.fixture.ForeignUpstream
+	}
+	up, err := net.Dial("tcp", server.Addr())
 	if err != nil {
 		return
 	}
@@ -386,6 +450,11 @@ func (c *client) session(p map[string]string) {
 	if !c.authenticate(c.fixture.Identities[i].Auth, up, p) {
 		return
 	}
+	facts := csf.Facts{}
+	if supplier := c.fixture.Identities[i].ThirdParty; supplier != "" && c.off != "third-party-marked" {
+		facts["third_party"] = supplier
+	}
+	c.record(csf.SessionBound, "", facts)
 	c.relay(up)
 }
 

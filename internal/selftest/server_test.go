@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ type node struct {
 	srv     *proxy.Server
 	fixture *Fixture
 	cluster *upstream.Cluster
+	foreign *upstream.Cluster
 
 	mu        sync.Mutex
 	events    []csf.Event
@@ -63,7 +65,12 @@ func (n *node) Admit(_ netip.Addr, identity, _ string) (csf.Reason, string, bool
 	return csf.ReasonContained, identity, !n.contained[identity]
 }
 
-func (n *node) Cluster(string) (*upstream.Cluster, bool) { return n.cluster, true }
+func (n *node) Cluster(name string) (*upstream.Cluster, bool) {
+	if name == Foreign {
+		return n.foreign, true
+	}
+	return n.cluster, true
+}
 
 func (n *node) Verifier(context.Context, string, string) (auth.Verifier, error) {
 	return auth.Verifier{}, auth.ErrNoVerifier
@@ -132,6 +139,13 @@ clusters: [{name: orders, members: [{address: "127.0.0.1:1"}]}]
 	if n.cluster, err = upstream.New(fixture.Cluster, upstream.Options{Recorder: n}); err != nil {
 		t.Fatal(err)
 	}
+	foreign := fixture.ForeignCluster
+	if off == "upstream-verified" {
+		foreign.TLS = config.UpstreamTLS{Mode: "disable"}
+	}
+	if n.foreign, err = upstream.New(foreign, upstream.Options{Recorder: n}); err != nil {
+		t.Fatal(err)
+	}
 	n.srv, err = proxy.New(proxy.Options{Config: cfg, Records: n, Inspector: SandboxInspector(creates{}, off), Gate: n, Verifiers: n, Router: n,
 		Logger: slog.New(slog.DiscardHandler), Now: time.Now, MockSecret: bytes.Repeat([]byte{7}, 32), SelfTest: fixture.Identities, Off: proxy.Control(off)})
 	if err != nil {
@@ -174,9 +188,12 @@ clusters: [{name: orders, members: [{address: "127.0.0.1:1"}]}]
 			set := func(on bool) {
 				n.mu.Lock()
 				defer n.mu.Unlock()
-				n.contained[identity] = on
+				n.contained[identity] = on && off != "containment-drill"
 			}
 			set(true)
+			if off == "containment-drill" {
+				return func(context.Context) error { return nil }, nil
+			}
 			n.srv.End(func(v proxy.View) bool { return v.Identity == identity }, csf.ReasonContained, "drill")
 			return func(context.Context) error { set(false); return nil }, nil
 		},
@@ -185,7 +202,12 @@ clusters: [{name: orders, members: [{address: "127.0.0.1:1"}]}]
 
 // TestAgainstServer runs the self-tests against the real ingress: they pass, and with its control off each fails.
 func TestAgainstServer(t *testing.T) {
+	// Tests of the node around the ingress run against a whole node, in internal/app.
+	ofNode := []string{"unsafe-configuration", "role-separation", "store-append-only", "report-drill"}
 	for _, test := range Tests() {
+		if slices.Contains(ofNode, test.ID) {
+			continue
+		}
 		for _, c := range []struct {
 			name    string
 			proxied bool
@@ -196,9 +218,6 @@ func TestAgainstServer(t *testing.T) {
 			{"holds behind a balancer", true, "", Pass},
 			{"off", false, test.ID, Fail},
 		} {
-			if c.off == "containment-drill" {
-				continue // a drill has no sandbox
-			}
 			t.Run(test.ID+"/"+c.name, func(t *testing.T) {
 				t.Parallel()
 				_, target := newNode(t, c.proxied, c.off)

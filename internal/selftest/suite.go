@@ -32,8 +32,9 @@ type Result struct {
 	Sandbox Verdict
 	// Duration is that of the run against the listeners.
 	Duration time.Duration
-	// Detail says what was seen, by listener when there are several.
-	Detail string
+	// Detail says what was seen, by listener when there are several; SandboxDetail what was seen in the sandbox.
+	Detail        string
+	SandboxDetail string
 }
 
 // Suite runs self-tests. One run at a time: a second one waits. It is safe for concurrent use.
@@ -101,7 +102,7 @@ func (s *Suite) One(ctx context.Context, id string) (Result, error) {
 	var off Outcome
 	if control.Sandbox && s.Sandbox != nil {
 		off = s.sandbox(ctx, test)
-		r.Sandbox = off.Verdict
+		r.Sandbox, r.SandboxDetail = off.Verdict, off.Detail
 	}
 	if err := ctx.Err(); err != nil {
 		return Result{}, err
@@ -177,7 +178,15 @@ func (s *Suite) record(r Result, off Outcome, control csf.Control, live Outcome)
 	}
 	if control.Proof == csf.ProofDrill && live.Verdict != Void {
 		s.Recorder.Record(csf.Event{Time: r.Time, Kind: csf.DrillFinished, SelfTest: true, Facts: csf.Facts{
-			"drill": control.ID, "goal_ms": drillGoal.Milliseconds(), "actual_ms": live.Elapsed.Milliseconds(), "result": string(live.Verdict), "detail": live.Detail,
+			"drill": control.ID, "goal_ms": goalOf(control.ID).Milliseconds(), "actual_ms": live.Elapsed.Milliseconds(), "result": string(live.Verdict), "detail": live.Detail,
 		}})
 	}
+}
+
+// goalOf is what a drill may take.
+func goalOf(drill string) time.Duration {
+	if drill == "report-drill" {
+		return reportGoal
+	}
+	return drillGoal
 }

@@ -3,6 +3,7 @@ package selftest
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
 	"time"
@@ -31,9 +32,25 @@ type Target struct {
 	// Contain shuts an identity out for a time and ends its sessions; lift ends that. Nil where there is no
 	// containment, as in a sandbox.
 	Contain func(ctx context.Context, identity string, d time.Duration) (lift func(context.Context) error, err error)
+	// Call makes a call of the node's API as somebody who may only read, and gives the answer's status. Nil where there is
+	// no API.
+	Call func(ctx context.Context, method, path string) (status int, err error)
+	// Propose gives the node a configuration as a reload would, up to the point where it would come into force. The
+	// error says why it is refused; InForce gives the hash of the configuration in force.
+	Propose func(ctx context.Context, document []byte) error
+	InForce func() string
+	// Tamper tries a change of stored events with the rights of whoever writes them; nothing is ever changed. The error
+	// says why it was refused, ErrNoStore that there is nothing to try it on.
+	Tamper func(ctx context.Context, change string) error
+	// Recompute makes a report of the newest events twice, by the store's queries and from the events themselves, and
+	// says where the two differ, "" when they do not. With changed, one event is taken away in between.
+	Recompute func(ctx context.Context, changed bool) (difference string, events int, err error)
 	// Fixture is what the ingress has for self-tests: identities, their cluster and its fake server.
 	Fixture *Fixture
 }
+
+// ErrNoStore says that the event store, or the role that a test needs of it, is not there.
+var ErrNoStore = errors.New("there is no event store to try it on")
 
 // Verdict is what a test says.
 type Verdict string
@@ -73,9 +90,15 @@ func Tests() []Test {
 		{"expired-identity", expiredIdentity},
 		{"auth-floor", authFloor},
 		{"malformed-frame", malformedFrame},
+		{"upstream-verified", upstreamVerified},
+		{"third-party-marked", thirdPartyMarked},
 		{"statement-deny", statementDeny},
 		{"redaction-canary", redactionCanary},
 		{"record-completeness", recordCompleteness},
+		{"unsafe-configuration", unsafeConfiguration},
+		{"role-separation", roleSeparation},
+		{"store-append-only", storeAppendOnly},
+		{"report-drill", reportDrill},
 		{"containment-drill", containmentDrill},
 	}
 }

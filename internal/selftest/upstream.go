@@ -2,11 +2,17 @@ package selftest
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"strings"
 	"sync"
@@ -33,6 +39,7 @@ const (
 type Upstream struct {
 	ln       net.Listener
 	verifier auth.Verifier
+	tls      *tls.Config // nil: TLS is declined
 	wg       sync.WaitGroup
 
 	mu       sync.Mutex // guards what follows
@@ -45,12 +52,36 @@ type Upstream struct {
 
 // NewUpstream starts a fake server on a free loopback port. Roles log in by the verifier; the databases of
 // UserFloor ask for less.
-func NewUpstream(v auth.Verifier) (*Upstream, error) {
+func NewUpstream(v auth.Verifier) (*Upstream, error) { return newUpstream(v, nil) }
+
+// newForeignUpstream starts one that offers TLS with a certificate of its own making, which nobody vouches for.
+func newForeignUpstream(v auth.Verifier, now time.Time) (*Upstream, error) {
+	der, key, err := ownCertificate("csfproxy self-test, foreign", now)
+	if err != nil {
+		return nil, err
+	}
+	return newUpstream(v, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+}
+
+// ownCertificate makes a certificate for the loopback address that is signed by its own key.
+func ownCertificate(name string, now time.Time) (der []byte, key *ecdsa.PrivateKey, err error) {
+	if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return nil, nil, fmt.Errorf("key of %s: %w", name, err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(10, 0, 0), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	if der, err = x509.CreateCertificate(rand.Reader, c, c, key.Public(), key); err != nil {
+		return nil, nil, fmt.Errorf("certificate of %s: %w", name, err)
+	}
+	return der, key, nil
+}
+
+func newUpstream(v auth.Verifier, t *tls.Config) (*Upstream, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("the self-tests' server cannot listen: %w", err)
 	}
-	u := &Upstream{ln: ln, verifier: v, conns: map[net.Conn]struct{}{}, keys: map[string]bool{}}
+	u := &Upstream{ln: ln, verifier: v, tls: t, conns: map[net.Conn]struct{}{}, keys: map[string]bool{}}
 	u.wg.Go(u.accept)
 	return u, nil
 }
@@ -87,6 +118,16 @@ func (u *Upstream) Saw(part []byte) bool {
 		}
 	}
 	return false
+}
+
+// startups counts the StartupMessages since the last Reset.
+func (u *Upstream) startups() (n int) {
+	for _, m := range u.Received() {
+		if m.Type == 0 && len(m.Body) >= 8 && binary.BigEndian.Uint32(m.Body[4:])>>16 == 3 {
+			n++
+		}
+	}
+	return n
 }
 
 // Cancels gives the number of CancelRequests since the last Reset, and how many of them named a key of its own.
@@ -158,8 +199,19 @@ func (u *Upstream) serve(c net.Conn) {
 		u.record(Message{Body: packet})
 		switch code := binary.BigEndian.Uint32(packet[4:]); code {
 		case codeSSL, codeGSSENC:
-			if _, err := c.Write([]byte{'N'}); err != nil {
+			answer := byte('N')
+			if code == codeSSL && u.tls != nil {
+				answer = 'S'
+			}
+			if _, err := c.Write([]byte{answer}); err != nil {
 				return
+			}
+			if answer == 'S' {
+				t := tls.Server(c, u.tls)
+				if t.Handshake() != nil {
+					return
+				}
+				c = t
 			}
 		case codeCancel:
 			u.mu.Lock()

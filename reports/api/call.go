@@ -51,7 +51,7 @@ func (c Call) Event() csf.Event {
 			facts[name] = value
 		}
 	}
-	return csf.Event{Kind: kind, Client: c.Peer, Peer: c.Peer, Facts: facts}
+	return csf.Event{Kind: kind, Client: c.Peer, Peer: c.Peer, SelfTest: c.Person.SelfTest, Facts: facts}
 }
 
 // Clean makes text of a caller fit for an event: no control characters, valid UTF-8, at most 500 bytes.

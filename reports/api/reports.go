@@ -6,7 +6,9 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
+	"github.com/csfproxy/csfproxy/csf"
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
 )
@@ -33,11 +35,15 @@ func (s *Server) getReport(ctx context.Context, in *IDPath) (*struct{ Body Repor
 }
 
 type reportInput struct {
+	KeyHeader
 	Body struct {
-		Format string `json:"format" enum:"xlsx,json,html"`
+		Format string `json:"format" enum:"xlsx,oscal,html,pdf,json,pack"`
 		From   string `json:"from,omitempty" maxLength:"64" doc:"As of coverage"`
 		To     string `json:"to,omitempty" maxLength:"64"`
 		Reason string `json:"reason,omitempty" maxLength:"500"`
+
+		Previous string `json:"previous,omitempty" maxLength:"64" doc:"Of a pack: id of the pack that it continues; left out: the newest one"`
+		Mapping  string `json:"mapping,omitempty" maxLength:"64" pattern:"^[A-Za-z0-9.]*$" doc:"Version of the mapping, of those that the program carries; left out: the configured one"`
 	}
 }
 
@@ -50,7 +56,7 @@ func (s *Server) makeReport(ctx context.Context, in *reportInput) (*struct{ Body
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.services.Reports.Make(ctx, ReportRequest{Format: in.Body.Format, Period: p}, by)
+	r, err := s.services.Reports.Make(ctx, ReportRequest{Format: in.Body.Format, Period: p, Mapping: in.Body.Mapping, Previous: in.Body.Previous, Key: in.Key}, by)
 	if err != nil {
 		return nil, err
 	}
@@ -68,11 +74,37 @@ func (s *Server) downloadReport(ctx context.Context, in *IDPath) (*huma.StreamRe
 	if err != nil {
 		return nil, err
 	}
+	if s.services.Recorder != nil {
+		if err := s.services.Recorder.Record(ctx, Export(report, callFrom(ctx).Person)); err != nil {
+			file.Close()
+			return nil, fmt.Errorf("%w: the export could not be recorded: %w", ErrUnavailable, err)
+		}
+	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		defer file.Close()
 		_, w := humachi.Unwrap(hc)
 		WriteReport(w, report, file)
 	}}, nil
+}
+
+// Export is the event of a report or pack that leaves as a file.
+func Export(r Report, by Person) csf.Event {
+	return csf.Event{Kind: csf.EvidenceExported, Facts: csf.Facts{"by": by.Name, "role": string(by.Role), "report": r.ID, "format": r.Format, "sha256": r.SHA256,
+		"from": r.Period.From.Format(time.RFC3339), "to": r.Period.To.Format(time.RFC3339)}}
+}
+
+func (s *Server) cancelReport(ctx context.Context, in *killRequest) (*noBody, error) {
+	by := actor(ctx, in.ID, in.Reason)
+	all, err := s.reports(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range all {
+		if r.ID == in.ID && r.By != by.Name && !by.Role.May(RoleOperator) {
+			return nil, huma.NewError(http.StatusForbidden, "the report is "+Clean(r.By)+"'s: an operator can stop it")
+		}
+	}
+	return &noBody{}, s.services.Reports.Cancel(ctx, in.ID, by)
 }
 
 // WriteReport answers with a report's file as a download.
@@ -85,11 +117,22 @@ func WriteReport(w http.ResponseWriter, r Report, file io.Reader) {
 		contentType = "application/json"
 	case "html":
 		contentType = "text/html; charset=utf-8"
+	case "pdf":
+		contentType = "application/pdf"
+	case "oscal", "pack":
+		contentType = "application/zip"
+	}
+	extension := r.Format
+	switch extension {
+	case "oscal":
+		extension = "oscal.zip"
+	case "pack":
+		extension = "pack.zip"
 	}
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Disposition", fmt.Sprintf("attachment; filename=\"csfproxy-%s-%s.%s\"",
-		r.Period.From.Format("20060102"), r.Period.To.Format("20060102"), r.Format))
+		r.Period.From.Format("20060102"), r.Period.To.Format("20060102"), extension))
 	if r.Bytes > 0 {
 		h.Set("Content-Length", strconv.FormatInt(r.Bytes, 10))
 	}

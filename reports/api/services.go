@@ -40,6 +40,9 @@ type Services struct {
 	Runbooks     RunbookControl
 	SelfTests    SelfTestControl
 	Reports      ReportMaker
+	Proofs       ProofReader
+	Holds        HoldControl
+	Custody      CustodyReader
 	Health       HealthReader
 	// Recorder takes the event of each call.
 	Recorder Recorder
@@ -151,12 +154,43 @@ type SelfTestControl interface {
 
 // ReportMaker makes reports from the coverage model and keeps them under the data directory.
 type ReportMaker interface {
-	// Make makes one and returns when it is whole.
+	// Make starts the making of one and returns at once; Reports tells how it goes on. A second request of a person with
+	// the same key gives the first one's report, also after a restart of the node; with another request it is ErrConflict.
 	Make(ctx context.Context, r ReportRequest, by Actor) (Report, error)
+	// Cancel stops one that is queued or running; ErrConflict when it has ended.
+	Cancel(ctx context.Context, id string, by Actor) error
 	// Reports gives those that are kept, newest first.
 	Reports(ctx context.Context) ([]Report, error)
-	// Open opens one for reading; the caller closes it.
+	// Open opens a finished one for reading; the caller closes it. ErrConflict while it is made.
 	Open(ctx context.Context, id string) (Report, io.ReadCloser, error)
+}
+
+// ProofReader reads the transparency log.
+type ProofReader interface {
+	// Proof gives the inclusion proof of an event with its leaf's data, as C2SP tlog-proof; ErrNotFound when it has no
+	// leaf under a checkpoint yet.
+	Proof(ctx context.Context, node string, seq uint64) ([]byte, error)
+	// Checkpoints gives those of a size greater than after, smallest first.
+	Checkpoints(ctx context.Context, after int64, limit int) ([]Checkpoint, error)
+	// Latest gives the newest; ErrNotFound when there is none.
+	Latest(ctx context.Context) (Checkpoint, error)
+	// Sample draws from a control's population; ErrInvalid for a control that has none.
+	Sample(ctx context.Context, r SampleRequest, by Actor) (Sample, error)
+}
+
+// HoldControl keeps events from retention and erasure.
+type HoldControl interface {
+	// Holds gives all, released ones too, newest first.
+	Holds(ctx context.Context) ([]Hold, error)
+	Apply(ctx context.Context, r HoldRequest, by Actor) (Hold, error)
+	// Release ends one; ErrConflict when the person applied it or it was released before.
+	Release(ctx context.Context, id int64, by Actor) error
+}
+
+// CustodyReader says who touched evidence.
+type CustodyReader interface {
+	// Custody gives the accesses of a period, oldest first.
+	Custody(ctx context.Context, p Period) ([]Custody, error)
 }
 
 // HealthReader says how the parts of the node are: spool, store, listeners, clusters. It must not block for longer

@@ -311,21 +311,45 @@ type SelfTestResult struct {
 	Title         string    `json:"title,omitempty"`
 	Time          time.Time `json:"time"`
 	Milliseconds  int64     `json:"milliseconds"`
-	Outcome       string    `json:"outcome" enum:"passed,failed,void" doc:"void: it did not fail with the control off, so it proves nothing"`
-	Sandbox       bool      `json:"sandbox,omitempty" doc:"It ran where the control is off, and must fail there"`
+	Outcome       string    `json:"outcome" enum:"passed,failed,void" doc:"Against the live listener. void: it did not fail with the control off, or could not tell, so it proves nothing"`
 	Detail        string    `json:"detail,omitempty"`
+	Sandbox       string    `json:"sandbox,omitempty" enum:"passed,failed,void" doc:"Where the control is off: failed is as it must be; left out where the test has no sandbox"`
+	SandboxDetail string    `json:"sandbox_detail,omitempty"`
 	Subcategories []string  `json:"subcategories,omitempty"`
 }
 
 // ReportRequest asks for a report.
 type ReportRequest struct {
-	Format string `json:"format" enum:"xlsx,json,html"`
+	Format string `json:"format" enum:"xlsx,oscal,html,pdf,json,pack"`
 	Period Period `json:"period"`
+	// Previous is the id of the pack that a pack continues, "" for the newest one.
+	Previous string `json:"previous,omitempty"`
+	// Key is the caller's idempotency key: a second request with the key of a report gives that report.
+	Key string `json:"-"`
+	// Mapping is a version of the mapping that the program carries, "" for the configured one.
+	Mapping string `json:"mapping,omitempty"`
 }
 
-// Report is one report that was made and kept.
+// The states of a report.
+const (
+	ReportQueued    = "queued"
+	ReportRunning   = "running"
+	ReportDone      = "done"
+	ReportFailed    = "failed"
+	ReportCancelled = "cancelled"
+)
+
+// Report is one report or pack, while it is made and after.
 type Report struct {
-	ID      string    `json:"id"`
+	ID    string `json:"id"`
+	State string `json:"state" enum:"queued,running,done,failed,cancelled"`
+	// Stage says what is being done; Done of Total leaves of a pack were read.
+	Stage    string    `json:"stage,omitempty"`
+	Done     int64     `json:"done,omitempty"`
+	Total    int64     `json:"total,omitempty"`
+	Error    string    `json:"error,omitempty" doc:"Why it failed"`
+	Finished time.Time `json:"finished,omitzero"`
+
 	Format  string    `json:"format"`
 	Period  Period    `json:"period"`
 	Created time.Time `json:"created"`
@@ -361,6 +385,74 @@ type LoadSample struct {
 	SpoolLimit int64 `json:"spool_limit"`
 	// StoreUp says whether the event store takes events.
 	StoreUp bool `json:"store_up"`
+}
+
+// Checkpoint is a signed state of the transparency log.
+type Checkpoint struct {
+	Size int64     `json:"size"`
+	Root string    `json:"root" doc:"Base64"`
+	Time time.Time `json:"time"`
+	Note string    `json:"note" doc:"C2SP tlog-checkpoint with the witnesses' cosignatures"`
+}
+
+// SampleRequest asks for a draw.
+type SampleRequest struct {
+	Control string `json:"control"`
+	Period  Period `json:"period"`
+	Count   int    `json:"count"`
+	// Nonce is the auditor's own part of the seed, so that nobody else can have chosen what is drawn.
+	Nonce string `json:"nonce,omitempty"`
+}
+
+// Sample is what was drawn.
+type Sample struct {
+	Control    string       `json:"control"`
+	Period     Period       `json:"period"`
+	Population int64        `json:"population"`
+	Size       int64        `json:"size" doc:"Of the log at the checkpoint whose root is part of the seed"`
+	Root       string       `json:"root"`
+	Nonce      string       `json:"nonce,omitempty"`
+	Seed       string       `json:"seed" doc:"SHA-256 of root, control and nonce"`
+	Items      []SampleItem `json:"items" nullable:"false"`
+}
+
+// SampleItem is one drawn event.
+type SampleItem struct {
+	Place int64 `json:"place" doc:"In the population, from 0, by time, node and number"`
+	Leaf  int64 `json:"leaf" doc:"-1: of an earlier log of its node"`
+	Event Event `json:"event"`
+}
+
+// HoldRequest asks for a hold.
+type HoldRequest struct {
+	Name   string `json:"name"`
+	Period Period `json:"period"`
+}
+
+// Hold keeps the events of a period.
+type Hold struct {
+	ID            int64     `json:"id"`
+	Name          string    `json:"name"`
+	Period        Period    `json:"period"`
+	Reason        string    `json:"reason"`
+	AppliedBy     string    `json:"applied_by"`
+	Applied       time.Time `json:"applied"`
+	InForce       bool      `json:"in_force"`
+	ReleasedBy    string    `json:"released_by,omitempty"`
+	Released      time.Time `json:"released,omitzero"`
+	ReleaseReason string    `json:"release_reason,omitempty"`
+}
+
+// Custody is one access to evidence.
+type Custody struct {
+	Time   time.Time `json:"time"`
+	Node   string    `json:"node"`
+	Seq    uint64    `json:"seq"`
+	By     string    `json:"by"`
+	Role   string    `json:"role,omitempty"`
+	Action string    `json:"action"`
+	Object string    `json:"object,omitempty"`
+	Detail string    `json:"detail,omitempty"`
 }
 
 // Component is one part of the node.

@@ -3,7 +3,8 @@ package web
 import (
 	"fmt"
 	"net/http"
-	"net/url"
+	"slices"
+	"strconv"
 
 	"github.com/csfproxy/csfproxy/reports/api"
 )
@@ -15,7 +16,8 @@ func notices() map[string]string {
 		"killed": "The session was ended.", "contained": "The containment is in force.", "lifted": "The containment was lifted.",
 		"run": "The run was started.", "paused": "New work for the cluster is held.", "resumed": "The cluster takes new work again.",
 		"rejoined": "The member may take sessions again.", "tested": "The self-tests have run.", "tests-failed": "The self-tests have run; not all of them passed.",
-		"made": "The report is ready.", "making": "The report is being made.", "signed-out": "You are signed out.",
+		"making": "The report is being made; the list below follows it.", "cancelled": "The report was stopped.",
+		"held": "The hold is in force.", "released": "The hold was released.", "signed-out": "You are signed out.",
 	}
 }
 
@@ -140,18 +142,70 @@ func (d *Dashboard) runSelfTests(r *http.Request, by api.Actor) (outcome, error)
 	return out, err
 }
 
-// makeReport makes a report of the period of the form.
+// makeReport starts a report of the period of the form. The form's key makes sending it twice one report.
 func (d *Dashboard) makeReport(r *http.Request, by api.Actor) (outcome, error) {
 	format, from, to := r.PostFormValue("format"), r.PostFormValue("from"), r.PostFormValue("to")
-	q := url.Values{"from": {from}, "to": {to}}
-	out := outcome{object: format, next: "/evidence?" + q.Encode(), done: "made"}
+	out := outcome{object: format, next: "/evidence", done: "making"}
 	if d.services.Reports == nil {
 		return out, absent("reports")
+	}
+	if !slices.Contains(formats(), format) {
+		return out, fmt.Errorf("%w: there is no format %q", api.ErrInvalid, api.Clean(format))
 	}
 	p, err := api.ParsePeriod(from, to, d.now())
 	if err != nil {
 		return out, err
 	}
-	_, err = d.services.Reports.Make(r.Context(), api.ReportRequest{Format: format, Period: p}, by)
+	_, err = d.services.Reports.Make(r.Context(), api.ReportRequest{Format: format, Period: p, Key: r.PostFormValue("key")}, by)
 	return out, err
+}
+
+func (d *Dashboard) cancelReport(r *http.Request, by api.Actor) (outcome, error) {
+	out := outcome{object: r.PostFormValue("id"), next: "/evidence", done: "cancelled"}
+	if d.services.Reports == nil {
+		return out, absent("reports")
+	}
+	list, err := d.services.Reports.Reports(r.Context())
+	if err != nil {
+		return out, err
+	}
+	for _, v := range list {
+		if v.ID == out.object && v.By != by.Name && !by.Role.May(api.RoleOperator) {
+			return out, fmt.Errorf("%w: the report is %s's: an operator can stop it", api.ErrConflict, api.Clean(v.By))
+		}
+	}
+	return out, d.services.Reports.Cancel(r.Context(), out.object, by)
+}
+
+// applyHold keeps the events of a period.
+func (d *Dashboard) applyHold(r *http.Request, by api.Actor) (outcome, error) {
+	out := outcome{object: r.PostFormValue("name"), next: "/evidence", done: "held"}
+	if d.services.Holds == nil {
+		return out, absent("holds")
+	}
+	if err := reasoned("a hold", by); err != nil {
+		return out, err
+	}
+	p, err := api.ParsePeriod(r.PostFormValue("from"), r.PostFormValue("to"), d.now())
+	if err != nil {
+		return out, err
+	}
+	_, err = d.services.Holds.Apply(r.Context(), api.HoldRequest{Name: out.object, Period: p}, by)
+	return out, err
+}
+
+// releaseHold ends one; the service refuses the person who applied it.
+func (d *Dashboard) releaseHold(r *http.Request, by api.Actor) (outcome, error) {
+	out := outcome{object: r.PostFormValue("id"), next: "/evidence", done: "released"}
+	if d.services.Holds == nil {
+		return out, absent("holds")
+	}
+	if err := reasoned("releasing a hold", by); err != nil {
+		return out, err
+	}
+	id, err := strconv.ParseInt(out.object, 10, 64)
+	if err != nil {
+		return out, fmt.Errorf("%w: hold %s", api.ErrNotFound, api.Clean(out.object))
+	}
+	return out, d.services.Holds.Release(r.Context(), id, by)
 }

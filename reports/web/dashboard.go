@@ -108,6 +108,7 @@ func (d *Dashboard) routes() http.Handler {
 	r.Get("/sessions/{id}", d.show("/sessions/{id}", "session", "get-session", d.session))
 	r.Get("/events", d.show("/events", "events", "list-events", d.events))
 	r.Get("/events/stream", d.stream)
+	r.Get("/events/{node}/{seq}/proof", d.proofFile)
 	r.Get("/events/{node}/{seq}", d.show("/events/{node}/{seq}", "event", "list-events", d.event))
 	r.Get("/findings", d.show("/findings", "findings", "list-findings", d.findings))
 	r.Get("/containments", d.show("/containments", "containments", "list-containments", d.containments))
@@ -129,6 +130,9 @@ func (d *Dashboard) routes() http.Handler {
 	r.Post("/upstreams/switchover", d.act("/upstreams/switchover", "switchover", d.switchover))
 	r.Post("/selftests", d.act("/selftests", "run-selftests", d.runSelfTests))
 	r.Post("/evidence/reports", d.act("/evidence/reports", "make-report", d.makeReport))
+	r.Post("/evidence/reports/cancel", d.act("/evidence/reports/cancel", "cancel-report", d.cancelReport))
+	r.Post("/evidence/holds", d.act("/evidence/holds", "apply-hold", d.applyHold))
+	r.Post("/evidence/holds/release", d.act("/evidence/holds/release", "release-hold", d.releaseHold))
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		d.problem(w, r, d.view(signIn{}), http.StatusNotFound, "There is no such page.")
 	})

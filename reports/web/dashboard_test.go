@@ -3,6 +3,7 @@ package web_test
 import (
 	"bufio"
 	"encoding/json"
+	"html"
 	"io"
 	"log/slog"
 	"net/http"
@@ -22,6 +23,7 @@ import (
 	"github.com/csfproxy/csfproxy/reports/api"
 	"github.com/csfproxy/csfproxy/reports/api/apitest"
 	"github.com/csfproxy/csfproxy/reports/web"
+	"github.com/csfproxy/csfproxy/store/translog"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -230,6 +232,8 @@ func TestActs(t *testing.T) {
 		{"try a switchover", "/upstreams/switchover", []string{"cluster", "orders", "dry_run", "yes", "reason", "drill"}, "run switchover orders by first-operator (drill)", 303},
 		{"switch over", "/upstreams/switchover", []string{"cluster", "orders", "confirm", "yes", "reason", "patch"}, "run switchover orders by first-operator (patch)", 303},
 		{"switch over unconfirmed", "/upstreams/switchover", []string{"cluster", "orders", "reason", "patch"}, "", 422},
+		{"hold", "/evidence/holds", []string{"name", "case 8", "from", "2026-01-01", "reason", "court"}, "hold case 8 by first-operator (court)", 303},
+		{"hold without a reason", "/evidence/holds", []string{"name", "case 8", "from", "2026-01-01"}, "", 422},
 		{"run a self-test", "/selftests", []string{"control", "tls-required", "reason", "audit"}, "selftest tls-required by first-operator (audit)", 303},
 	}
 	for _, tt := range tests {
@@ -535,28 +539,68 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-// TestReports makes one as an auditor and reads it back.
+// TestReports starts one as an auditor, stops it, and reads one that is whole.
 func TestReports(t *testing.T) {
 	n := start(t)
 	b := n.browser(t)
 	b.signIn(api.RoleAuditor)
 	n.estate.Forget()
-	if answer, body := b.post("/evidence/reports", "format", "xlsx", "from", "2026-01-01", "to", "2026-02-01"); answer.StatusCode != http.StatusSeeOther {
+	if answer, body := b.post("/evidence/reports", "format", "pack", "from", "2026-01-01", "to", "2026-02-01"); answer.StatusCode != http.StatusSeeOther {
 		t.Fatalf("%d %s", answer.StatusCode, body)
 	}
-	_, body := b.get("/evidence")
-	link := regexp.MustCompile(`href="(/evidence/reports/[^"]+)"`).FindStringSubmatch(body)
-	if link == nil {
-		t.Fatal("no report to download")
+	_, body := b.get("/evidence?part=reports")
+	if !strings.Contains(body, "queued") || strings.Contains(body, `href="/evidence/reports/r-2"`) {
+		t.Errorf("one that is being made: %s", body)
 	}
-	answer, body := b.get(link[1])
-	if name := answer.Header.Get("Content-Disposition"); body != "PK\x03\x04!" || name != `attachment; filename="csfproxy-20260101-20260201.xlsx"` {
-		t.Errorf("%d %q %q", answer.StatusCode, name, body)
+	stop := regexp.MustCompile(`name="id" value="([^"]+)"`).FindStringSubmatch(body)
+	if stop == nil {
+		t.Fatal("one's own report cannot be stopped")
 	}
-	if acts := n.estate.Acts(); len(acts) != 1 || acts[0] != "report xlsx by first-auditor ()" {
+	if answer, _ := b.post("/evidence/reports/cancel", "id", stop[1]); answer.StatusCode != http.StatusSeeOther {
+		t.Errorf("stop: %d", answer.StatusCode)
+	}
+	if acts := strings.Join(n.estate.Acts(), "; "); acts != "report pack by first-auditor (); cancel r-2 by first-auditor ()" {
 		t.Errorf("done: %v", acts)
 	}
-	if answer, _ := b.get("/evidence/reports/none"); answer.StatusCode != http.StatusNotFound {
-		t.Errorf("one that is not there: %d", answer.StatusCode)
+	n.estate.Forget()
+	answer, body := b.get("/evidence/reports/r-1")
+	if name := answer.Header.Get("Content-Disposition"); body != "PK\x03\x04!" || name != `attachment; filename="csfproxy-20260130-20260301.xlsx"` {
+		t.Errorf("%d %q %q", answer.StatusCode, name, body)
+	}
+	if events := n.estate.Recorded(); len(events) != 2 || events[0].Kind != csf.EvidenceExported {
+		t.Errorf("recorded: %v", events)
+	}
+	for path, status := range map[string]int{"/evidence/reports/none": http.StatusNotFound} {
+		if answer, _ := b.get(path); answer.StatusCode != status {
+			t.Errorf("%s: %d", path, answer.StatusCode)
+		}
+	}
+	if answer, _ := b.post("/evidence/reports", "format", "exe"); answer.StatusCode != http.StatusUnprocessableEntity {
+		t.Errorf("a format that is none: %d", answer.StatusCode)
+	}
+}
+
+// TestProof follows an event to the root of the checkpoint and gives the proof as a file.
+func TestProof(t *testing.T) {
+	n := start(t)
+	b := n.browser(t)
+	b.signIn(api.RoleAuditor)
+	_, body := b.get("/events/edge-1/250")
+	for _, want := range []string{"verified</span>", "leaf 249 of 1024", "with 10 hashes", "witness.example"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the event's page lacks %q", want)
+		}
+	}
+	file := regexp.MustCompile(`href="(/events/edge-1/250/proof[^"]*)"`).FindStringSubmatch(body)
+	if file == nil {
+		t.Fatal("no proof to download")
+	}
+	answer, text := b.get(html.UnescapeString(file[1]))
+	if p, err := translog.ParseProof([]byte(text)); err != nil || p.Index != 249 || !strings.HasPrefix(answer.Header.Get("Content-Disposition"), "attachment") {
+		t.Errorf("%d %v %.100s", answer.StatusCode, err, text)
+	}
+	_, body = b.get("/evidence")
+	if !strings.Contains(body, "witnessed</span> by witness.example.") {
+		t.Error("the witness is not named")
 	}
 }

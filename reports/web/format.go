@@ -32,7 +32,7 @@ func functions() template.FuncMap {
 // shape gives each state a mark of its own, so that no state is told by colour alone.
 func shape(state string) string {
 	switch strings.ToUpper(state) {
-	case "EFFECTIVE", "OK", "PASSED", "SUCCEEDED", "UP", "LIVE", "IN FORCE", "VERIFIED", "WITNESSED":
+	case "EFFECTIVE", "OK", "PASSED", "SUCCEEDED", "UP", "LIVE", "IN FORCE", "VERIFIED", "WITNESSED", "DONE":
 		return "●"
 	case "EXCEPTION", "DEGRADED", "PAUSED", "MEDIUM", "EXPIRES SOON", "HELD":
 		return "◐"
@@ -40,7 +40,7 @@ func shape(state string) string {
 		return "✕"
 	case "STALE", "VOID", "ABANDONED":
 		return "◇"
-	case "SUPPORTED", "LOW", "RUNNING":
+	case "SUPPORTED", "LOW", "RUNNING", "QUEUED":
 		return "△"
 	case "OUT OF SCOPE", "SKIPPED", "PENDING", "CLOSED", "ENDED", "CANCELLED":
 		return "–"

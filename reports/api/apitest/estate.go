@@ -12,8 +12,11 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/reports/api"
+	"github.com/csfproxy/csfproxy/store/translog"
 )
 
 // Now gives the estate's present.
@@ -64,7 +67,7 @@ func New() *Estate {
 			{Name: "confirm", State: "ok", Started: Now().Add(-time.Hour), Finished: Now().Add(-time.Hour + 600*time.Millisecond), Detail: "3 of 3 checks failed"},
 			{Name: "promote", State: "ok", Started: Now().Add(-time.Hour + 600*time.Millisecond), Finished: Now().Add(-time.Hour + 1500*time.Millisecond), Detail: "db2.internal:5432"},
 		}}}
-	e.reports = []api.Report{{ID: "r-1", Format: "xlsx", Period: api.Period{From: Now().Add(-720 * time.Hour), To: Now()}, Created: Now(), By: "first-auditor", Bytes: 5, SHA256: "ab"}}
+	e.reports = []api.Report{{ID: "r-1", State: api.ReportDone, Format: "xlsx", Period: api.Period{From: Now().Add(-720 * time.Hour), To: Now()}, Created: Now(), By: "first-auditor", Bytes: 5, SHA256: "ab"}}
 	return e
 }
 
@@ -72,7 +75,7 @@ func New() *Estate {
 func (e *Estate) Services() api.Services {
 	return api.Services{
 		Coverage: e, Controls: e, Events: e, Finder: e, Load: loads{e}, Findings: e, Sessions: e, Containments: e, Registers: e, Upstreams: e,
-		Runbooks: e, SelfTests: e, Reports: e, Health: e, Recorder: e, Stream: e.Stream,
+		Runbooks: e, SelfTests: e, Reports: e, Proofs: e, Holds: e, Custody: e, Health: e, Recorder: e, Stream: e.Stream,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "csfproxy_sessions 25\n") }),
 		Version: api.Version{Version: "0.1.0", Commit: "abcdef0", Go: "go1.26", Node: "edge-1", Mapping: "1.0"},
 	}
@@ -383,10 +386,9 @@ func (e *Estate) Start(_ context.Context, r api.RunRequest, by api.Actor) (api.R
 	return run, nil
 }
 
-// Results has one of the live listener and one of the sandbox.
+// Results has one that the sandbox confirms.
 func (e *Estate) Results(context.Context) ([]api.SelfTestResult, error) {
-	return []api.SelfTestResult{{ID: "t-1", Control: "tls-required", Time: Now(), Milliseconds: 12, Outcome: "passed"},
-		{ID: "t-0", Control: "tls-required", Time: Now(), Milliseconds: 15, Outcome: "failed", Sandbox: true, Detail: "plaintext was accepted"}}, e.Err
+	return []api.SelfTestResult{{ID: "t-1", Control: "tls-required", Time: Now(), Milliseconds: 12, Outcome: "passed", Sandbox: "failed", SandboxDetail: "plaintext was accepted"}}, e.Err
 }
 
 // Run gives a result for each control.
@@ -401,7 +403,7 @@ func (e *Estate) Run(_ context.Context, controls []string, by api.Actor) ([]api.
 func (e *Estate) Make(_ context.Context, r api.ReportRequest, by api.Actor) (api.Report, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	report := api.Report{ID: fmt.Sprintf("r-%d", len(e.reports)+1), Format: r.Format, Period: r.Period, Created: Now(), By: by.Name, Bytes: 5}
+	report := api.Report{ID: fmt.Sprintf("r-%d", len(e.reports)+1), State: api.ReportQueued, Format: r.Format, Period: r.Period, Created: Now(), By: by.Name, Bytes: 5}
 	e.reports = append([]api.Report{report}, e.reports...)
 	e.did("report", r.Format, by)
 	return report, nil
@@ -427,3 +429,115 @@ func (e *Estate) Open(ctx context.Context, id string) (api.Report, io.ReadCloser
 
 // Components gives Ready.
 func (e *Estate) Components(context.Context) []api.Component { return e.Ready }
+
+// Cancel stops a report that waits.
+func (e *Estate) Cancel(_ context.Context, id string, by api.Actor) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i, r := range e.reports {
+		if r.ID != id {
+			continue
+		}
+		if r.State != api.ReportQueued {
+			return fmt.Errorf("%w: the report is %s", api.ErrConflict, r.State)
+		}
+		e.reports[i].State = api.ReportCancelled
+		e.did("cancel", id, by)
+		return nil
+	}
+	return fmt.Errorf("%w: report %s", api.ErrNotFound, id)
+}
+
+// Proof has those of edge-1, in a log of 1024 leaves whose data is their number.
+func (e *Estate) Proof(_ context.Context, node string, seq uint64) ([]byte, error) {
+	const size = 1024
+	if node != "edge-1" || seq > size {
+		return nil, fmt.Errorf("%w: event %s:%d", api.ErrNotFound, node, seq)
+	}
+	var stored []tlog.Hash
+	read := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+		var list []tlog.Hash
+		for _, i := range indexes {
+			list = append(list, stored[i])
+		}
+		return list, nil
+	})
+	for i := range int64(size) {
+		hashes, err := tlog.StoredHashes(i, fmt.Appendf(nil, "leaf %d", i), read)
+		if err != nil {
+			return nil, err
+		}
+		stored = append(stored, hashes...)
+	}
+	root, err := tlog.TreeHash(size, read)
+	if err != nil {
+		return nil, err
+	}
+	hashes, err := tlog.ProveRecord(size, int64(seq-1), read)
+	if err != nil {
+		return nil, err
+	}
+	p := translog.Proof{Index: int64(seq - 1), Hashes: hashes, Extra: fmt.Appendf(nil, "leaf %d", seq-1),
+		Checkpoint: fmt.Appendf(nil, "evidence.example/log\n%d\n%s\n\n— evidence.example/log AAAAAA==\n— witness.example AAAAAA==\n", size, root)}
+	return p.Text(), e.Err
+}
+
+// Checkpoints has sizes 10, 20, 30.
+func (e *Estate) Checkpoints(_ context.Context, after int64, limit int) ([]api.Checkpoint, error) {
+	var out []api.Checkpoint
+	for size := int64(10); size <= 30 && len(out) < limit; size += 10 {
+		if size > after {
+			out = append(out, api.Checkpoint{Size: size, Root: "r", Time: Now(), Note: fmt.Sprintf("evidence.example/log\n%d\nr\n\n— evidence.example/log AAAAAA==\n— witness.example AAAAAA==\n", size)})
+		}
+	}
+	return out, e.Err
+}
+
+// Latest has size 30.
+func (e *Estate) Latest(ctx context.Context) (api.Checkpoint, error) {
+	list, err := e.Checkpoints(ctx, 20, 1)
+	if err != nil {
+		return api.Checkpoint{}, err
+	}
+	return list[0], nil
+}
+
+// Sample draws nothing of ten.
+func (e *Estate) Sample(_ context.Context, r api.SampleRequest, by api.Actor) (api.Sample, error) {
+	if r.Control != "tls-required" {
+		return api.Sample{}, fmt.Errorf("%w: no control %s", api.ErrInvalid, r.Control)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.did("sample", r.Control, by)
+	return api.Sample{Control: r.Control, Period: r.Period, Population: 10, Items: []api.SampleItem{}}, nil
+}
+
+// Holds has one.
+func (e *Estate) Holds(context.Context) ([]api.Hold, error) {
+	return []api.Hold{{ID: 1, Name: "case 7", Period: api.Period{From: Now().Add(-time.Hour), To: Now()}, Reason: "litigation", AppliedBy: "first-operator", Applied: Now(), InForce: true}}, e.Err
+}
+
+// Apply gives a hold.
+func (e *Estate) Apply(_ context.Context, r api.HoldRequest, by api.Actor) (api.Hold, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.did("hold", r.Name, by)
+	return api.Hold{ID: 2, Name: r.Name, Period: r.Period, Reason: by.Reason, AppliedBy: by.Name, Applied: Now(), InForce: true}, nil
+}
+
+// Release ends hold 1.
+func (e *Estate) Release(_ context.Context, id int64, by api.Actor) error {
+	if id != 1 {
+		return fmt.Errorf("%w: hold %d", api.ErrNotFound, id)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.did("release", strconv.FormatInt(id, 10), by)
+	return nil
+}
+
+// Custody has one access.
+func (e *Estate) Custody(context.Context, api.Period) ([]api.Custody, error) {
+	return []api.Custody{{Time: Now(), Node: "edge-1", Seq: 7, By: "first-auditor", Role: "auditor", Action: "GET /v1/reports/{id}/download", Object: "r-1"}}, e.Err
+}

@@ -1,0 +1,76 @@
+package reports
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/csfproxy/csfproxy/csf"
+)
+
+// custodyKinds are the kinds about evidence itself: reports, proofs, holds, erasures.
+func custodyKinds() []csf.Kind {
+	var kinds []csf.Kind
+	for _, k := range csf.Kinds() {
+		group, _, _ := strings.Cut(string(k.Kind), ".")
+		if slices.Contains([]string{"report", "evidence", "hold", "body"}, group) {
+			kinds = append(kinds, k.Kind)
+		}
+	}
+	return kinds
+}
+
+// evidenceRoutes are the parts of the API that hand evidence out or decide what is kept of it.
+var evidenceRoutes = []string{"/v1/reports", "/v1/events", "/v1/checkpoints", "/v1/proofs", "/v1/holds", "/v1/custody", "/v1/packs", "/v1/samples", "/v1/statements"}
+
+// custody lists accesses to evidence, oldest first.
+func (c *collector) custody() {
+	list, cut, err := ReadCustody(c.ctx, c.facts, c.period)
+	if err != nil {
+		c.gap("data", "custody", "could not be read: "+err.Error())
+		return
+	}
+	if cut {
+		c.gap("data", "custody", fmt.Sprintf("only accesses among the newest %d acts are listed", maxCustody))
+	}
+	c.model.Custody = append(c.model.Custody, list...)
+}
+
+// ReadCustody gives the accesses to evidence of a period, oldest first. cut says that the period has more acts than are
+// read, and only those among the newest are listed.
+func ReadCustody(ctx context.Context, facts Facts, p Period) (list []Custody, cut bool, err error) {
+	events, err := facts.Events(ctx, []csf.Filter{csf.Of(custodyKinds()...).Including(), csf.Of(csf.AdminAction)}, p, maxCustody)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, e := range slices.Backward(events) {
+		action := csf.FieldText(e, "action")
+		if e.Kind == csf.AdminAction && !aboutEvidence(action) {
+			continue
+		}
+		if e.Kind != csf.AdminAction {
+			action = string(e.Kind)
+		}
+		list = append(list, Custody{Time: e.Time.UTC(), Node: e.Node, Seq: e.Seq, By: csf.FieldText(e, "by"), Role: csf.FieldText(e, "role"), Action: action,
+			Object: cmp.Or(csf.FieldText(e, "object"), csf.FieldText(e, "report"), csf.FieldText(e, "hold")), Detail: custodyDetail(e)})
+	}
+	return list, len(events) == maxCustody, nil
+}
+
+// aboutEvidence says whether an act of the API, such as "GET /v1/reports/{id}", concerns evidence.
+func aboutEvidence(action string) bool {
+	_, route, _ := strings.Cut(action, " ")
+	return slices.ContainsFunc(evidenceRoutes, func(r string) bool { return route == r || strings.HasPrefix(route, r+"/") })
+}
+
+func custodyDetail(e csf.Event) string {
+	var parts []string
+	for _, name := range []string{"format", "from", "to", "sha256", "leaf", "count", "status", "reason", "subject"} {
+		if v := csf.FieldText(e, name); v != "" {
+			parts = append(parts, name+" "+v)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
