@@ -48,6 +48,10 @@ func TestDashboard(t *testing.T) {
 	// From the map to the row, its control, its events and one event of the session.
 	signIn(api.RoleOperator)
 	b.Do("the map", chromedp.WaitVisible(`.map a[aria-label^="PR.AA-03 "]`))
+	b.Do("once more", chromedp.Navigate(site+"/"), chromedp.WaitVisible(`.map a[aria-label^="PR.AA-03 "]`))
+	t.Log("the first page:", webtest.Get(b, "measure", chromedp.Evaluate[string](`(() => { const n = performance.getEntriesByType("navigation")[0], all = performance.getEntriesByType("resource");
+		return Math.round(n.responseEnd - n.requestStart) + " ms from the node, " + n.encodedBodySize + " bytes of page, " + all.reduce((s, r) => s + r.encodedBodySize, n.encodedBodySize) + " with all it loads, "
+			+ all.reduce((s, r) => s + r.decodedBodySize, n.decodedBodySize) + " unpacked"; })()`)))
 	b.Do("the row", chromedp.Click(`.map a[aria-label^="PR.AA-03 "]`), chromedp.WaitVisible(`//a[contains(@href, "kind=auth.succeeded")]`))
 	b.Do("its events", chromedp.Click(`//a[contains(@href, "kind=auth.succeeded")]`), chromedp.WaitVisible(`//tr[.//td[starts-with(., "app")]]//th//a`))
 	b.Do("one event", chromedp.Click(`//tr[.//td[starts-with(., "app")]]//th//a`), chromedp.WaitVisible(`#proof`))

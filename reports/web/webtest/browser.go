@@ -61,6 +61,9 @@ func Open(t testing.TB) *Browser {
 		endLimit()
 		endAllocator()
 	})
+	if err := chromedp.Do(ctx); err != nil { // the browser lives as long as the context of its first use
+		t.Fatal(err)
+	}
 	return b
 }
 
