@@ -586,7 +586,7 @@ func TestProof(t *testing.T) {
 	b := n.browser(t)
 	b.signIn(api.RoleAuditor)
 	_, body := b.get("/events/edge-1/250")
-	for _, want := range []string{"verified</span>", "leaf 249 of 1024", "with 10 hashes", "witness.example"} {
+	for _, want := range []string{"included</span>", "leaf 249 of 1024", "with 10 hashes", "witness.example"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the event's page lacks %q", want)
 		}

@@ -32,7 +32,7 @@ func functions() template.FuncMap {
 // shape gives each state a mark of its own, so that no state is told by colour alone.
 func shape(state string) string {
 	switch strings.ToUpper(state) {
-	case "EFFECTIVE", "OK", "PASSED", "SUCCEEDED", "UP", "LIVE", "IN FORCE", "VERIFIED", "WITNESSED", "DONE":
+	case "EFFECTIVE", "OK", "PASSED", "SUCCEEDED", "UP", "LIVE", "IN FORCE", "INCLUDED", "WITNESSED", "DONE":
 		return "●"
 	case "EXCEPTION", "DEGRADED", "PAUSED", "MEDIUM", "EXPIRES SOON", "HELD":
 		return "◐"
