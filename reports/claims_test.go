@@ -163,6 +163,38 @@ func TestExceptionsBiteOnlyWhereApproved(t *testing.T) {
 	}
 }
 
+// TestWaiver: a control that is not applied shows it, whatever its tests say, and only while the waiver is in force.
+func TestWaiver(t *testing.T) {
+	s := goodEvents()
+	for range 2 {
+		f := boundFacts()
+		f["method"] = "md5"
+		s.add(csf.SessionBound, "", f, identity("billing-service"))
+	}
+	events := s.events
+	waiver := func(from, to time.Time) func(*Input) {
+		return func(in *Input) {
+			in.Exceptions = []Exception{ExceptionOf(csf.Exception{ID: "W-1", Control: "auth-floor", Waiver: true, Reason: "migration", Owner: "team", ApprovedBy: "CHG-9", Approved: from, Expires: to})}
+		}
+	}
+	k := controlState(t, collect(t, events, waiver(sampleFrom, sampleTo.AddDate(0, 2, 0))), "auth-floor")
+	if k.State != csf.StateException || k.Facts.Violations != 0 || k.Facts.Excepted != 2 || k.Facts.Waived != "W-1" || !strings.Contains(k.Waived, "CHG-9") {
+		t.Errorf("waived: %+v", k)
+	}
+	k = controlState(t, collect(t, goodEvents().events, waiver(sampleFrom, sampleTo.AddDate(0, 2, 0))), "auth-floor")
+	if k.State != csf.StateException || k.Facts.Excepted != 0 {
+		t.Errorf("waived without a violation: %s, %s", k.State, k.Reason)
+	}
+	k = controlState(t, collect(t, events, waiver(sampleFrom.AddDate(0, -2, 0), sampleFrom.Add(time.Minute))), "auth-floor")
+	if k.State != csf.StateFailed || k.Facts.Violations != 2 || k.Facts.Waived != "" || k.Waived != "" {
+		t.Errorf("after the waiver: %+v", k)
+	}
+	k = controlState(t, collect(t, goodEvents().events, waiver(sampleFrom.AddDate(0, -2, 0), sampleFrom.Add(time.Minute))), "auth-floor")
+	if k.State != csf.StateException || k.Facts.Waivers != 1 {
+		t.Errorf("waived for a part: %s, %s", k.State, k.Reason)
+	}
+}
+
 func TestTrendAndChanges(t *testing.T) {
 	events := goodEvents().events
 	month := sampleTo.Sub(sampleFrom)

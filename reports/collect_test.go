@@ -49,9 +49,10 @@ func TestGoodPeriod(t *testing.T) {
 		"PR.AA-05": csf.StateEffective, "PR.PS-04": csf.StateEffective, "PR.IR-03": csf.StateEffective, "RS.MI-01": csf.StateEffective,
 		"RC.RP-05": csf.StateEffective, "DE.CM-01": csf.StateEffective, "DE.CM-03": csf.StateEffective, "ID.IM-01": csf.StateEffective,
 		"PR.IR-01": csf.StateNotEvaluated, // no bypass probe ran
-		"PR.PS-01": csf.StateNotEvaluated, // enforcement that was only observed
+		"PR.PS-01": csf.StateEffective,
 		"PR.DS-11": csf.StateNotEvaluated, // no backup was seen
-		"RS.AN-07": csf.StateNotEvaluated, // no control in this version
+		"RS.AN-07": csf.StateNotEvaluated, // no hold was exercised
+		"RS.AN-08": csf.StateNotEvaluated, // no control in this version
 		"PR.DS-01": csf.StateSupported, "DE.AE-03": csf.StateSupported, "GV.SC-10": csf.StateSupported,
 		"PR.AT-01": csf.StateOutOfScope,
 	} {
@@ -83,7 +84,7 @@ func TestGoodPeriod(t *testing.T) {
 	if len(m.Timeline) != 4 || m.Timeline[3].Subject != "orders" || !strings.Contains(m.Timeline[3].Detail, "ms 2410") {
 		t.Errorf("timeline %+v", m.Timeline)
 	}
-	for _, want := range [][2]string{{"bypass-probe", "no self-test"}, {"identity old-batch", "expired"}, {"RS.AN-07", "no control in this version"}, {"SQL inside functions", ""}} {
+	for _, want := range [][2]string{{"bypass-probe", "no self-test"}, {"identity old-batch", "expired"}, {"RS.AN-08", "no control in this version"}, {"SQL inside functions", ""}} {
 		if !hasGap(m, want[0], want[1]) {
 			t.Errorf("no gap on %s: %q", want[0], want[1])
 		}

@@ -53,7 +53,7 @@ func (c *collector) control(k csf.Control) {
 	}
 
 	v := csf.EvaluateControl(f, c.now)
-	out.State, out.Reason, out.Facts = v.State, v.Reason, f
+	out.State, out.Reason, out.Facts, out.Waived = v.State, v.Reason, f, c.waivedBy(f)
 	c.model.Controls = append(c.model.Controls, out)
 	if v.State == csf.StateNotEvaluated || v.State == csf.StateStale {
 		c.gap("control", k.ID, string(v.State)+": "+v.Reason)

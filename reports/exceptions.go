@@ -2,8 +2,6 @@ package reports
 
 import (
 	"fmt"
-	"slices"
-	"time"
 
 	"github.com/csfproxy/csfproxy/csf"
 )
@@ -32,71 +30,65 @@ func (c *collector) exceptions() {
 	}
 }
 
-// span is the part of the period in which the exception holds.
-func (x Exception) span(p Period) Period {
-	if x.Approved.After(p.From) {
-		p.From = x.Approved
-	}
-	if x.Expires.Before(p.To) {
-		p.To = x.Expires
-	}
-	return p
+// ExceptionOf gives an exception as reports list it.
+func ExceptionOf(x csf.Exception) Exception {
+	return Exception{ID: x.ID, Control: x.Control, Waiver: x.Waiver, Applies: x.Applies(), Where: x.Match, Reason: x.Reason, Owner: x.Owner,
+		ApprovedBy: x.ApprovedBy, Approved: x.Approved, Expires: x.Expires}
 }
 
-// covers narrows the filters of a control's violations to what the exception accepts.
-func (x Exception) covers(violations []csf.Filter) []csf.Filter {
-	out := make([]csf.Filter, len(violations))
-	for i, f := range violations {
-		f.Where = slices.Concat(f.Where, x.Where)
-		out[i] = f
-	}
-	return out
+// csf gives the exception as controls are judged by it.
+func (x Exception) csf() csf.Exception {
+	return csf.Exception{ID: x.ID, Control: x.Control, Waiver: x.Waiver, Match: x.Where, Reason: x.Reason, Owner: x.Owner, ApprovedBy: x.ApprovedBy,
+		Approved: x.Approved, Expires: x.Expires}
 }
 
-// excepted moves the violations that approved exceptions cover from Violations to Excepted. Where several cover one
-// violation it counts once: the period is cut wherever one begins or ends, and each piece is asked for all of them.
+// excepted moves the violations that approved exceptions cover from Violations to Excepted, and notes waivers. Where
+// several cover one violation it counts once: csf.Spans cuts the period wherever one begins or ends, and each piece is
+// asked for all of them.
 func (c *collector) excepted(k csf.Control, f *csf.ControlFacts) error {
-	var mine []int
-	cuts := []time.Time{c.period.From, c.period.To}
-	for i, x := range c.model.Exceptions {
-		if x.Control != k.ID {
-			continue
-		}
-		mine = append(mine, i)
-		span := x.span(c.period)
-		cuts = append(cuts, span.From, span.To)
-		if len(k.Violations) == 0 || f.Violations == 0 {
-			continue
-		}
-		n, err := c.facts.Count(c.ctx, x.covers(k.Violations), span)
-		if err != nil {
-			return err
-		}
-		c.model.Exceptions[i].Used = n.N
+	var list []csf.Exception
+	for _, x := range c.model.Exceptions {
+		list = append(list, x.csf())
 	}
-	if len(mine) == 0 || len(k.Violations) == 0 || f.Violations == 0 {
+	f.Waivers, f.Waived = csf.Waivers(k.ID, list, c.period.From, c.period.To, c.now)
+	if f.Violations == 0 {
 		return nil
 	}
-	slices.SortFunc(cuts, time.Time.Compare)
-	cuts = slices.CompactFunc(cuts, time.Time.Equal)
-	for i := range len(cuts) - 1 {
-		piece := Period{cuts[i], cuts[i+1]}
-		var anyOf []csf.Filter
-		for _, j := range mine {
-			x := c.model.Exceptions[j]
-			if span := x.span(c.period); !span.From.After(piece.From) && !span.To.Before(piece.To) {
-				anyOf = append(anyOf, x.covers(k.Violations)...)
+	for i, x := range list { // each for itself, to say how often it was used
+		for _, s := range csf.Spans(k, []csf.Exception{x}, c.period.From, c.period.To) {
+			n, err := c.covered(s)
+			if err != nil {
+				return err
 			}
+			c.model.Exceptions[i].Used += n
 		}
-		if len(anyOf) == 0 {
-			continue
-		}
-		n, err := c.facts.Count(c.ctx, anyOf, piece)
+	}
+	for _, s := range csf.Spans(k, list, c.period.From, c.period.To) {
+		n, err := c.covered(s)
 		if err != nil {
 			return err
 		}
-		f.Violations -= n.N
-		f.Excepted += n.N
+		f.Violations -= n
+		f.Excepted += n
 	}
 	return nil
+}
+
+// covered counts the violations of a span that its exceptions cover.
+func (c *collector) covered(s csf.Span) (int64, error) {
+	if len(s.Covered) == 0 {
+		return 0, nil
+	}
+	n, err := c.facts.Count(c.ctx, s.Covered, Period{s.From, s.To})
+	return n.N, err
+}
+
+// waivedBy says by whom a control is waived and until when.
+func (c *collector) waivedBy(f csf.ControlFacts) string {
+	for _, x := range c.model.Exceptions {
+		if f.Waived != "" && x.ID == f.Waived {
+			return fmt.Sprintf("by %s (%s) until %s: %s", x.ID, x.ApprovedBy, date(x.Expires), x.Reason)
+		}
+	}
+	return ""
 }

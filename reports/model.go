@@ -48,6 +48,7 @@ type Exception struct {
 	Applies    string          `json:"applies"`
 	Where      []csf.Condition `json:"where,omitempty"`
 	Reason     string          `json:"reason"`
+	Owner      string          `json:"owner,omitempty"`
 	ApprovedBy string          `json:"approved_by"`
 	Approved   time.Time       `json:"approved,omitzero"`
 	Expires    time.Time       `json:"expires"`

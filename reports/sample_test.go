@@ -44,6 +44,7 @@ func goodEvents() *stream {
 	s.add(csf.NodeStarted, "", csf.Facts{"version": "1.0"})
 	s.add(csf.BuildInfo, "", csf.Facts{"version": "1.0"})
 	s.add(csf.ConfigLoaded, "", csf.Facts{"sha256": "ab12"})
+	s.add(csf.CheckpointSigned, "", csf.Facts{"size": 1, "root": "AA=="})
 	s.add(csf.RegistryIdentity, "", csf.Facts{"name": "billing-service", "owner": "team-billing", "approved_by": "CHG-1"})
 	s.add(csf.RegistrySource, "", csf.Facts{"name": "lb-eu", "owner": "platform", "approved_by": "CHG-2"})
 	for i := range 40 {

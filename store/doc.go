@@ -14,9 +14,13 @@
 // Goroutines: a Spool has one that writes and, in the mode Batch, one that calls fsync;
 // Close waits for both. A StatementRecorder has one that makes
 // blocks and one that tells who waits for the disk; Close waits for both. Ingester.Run
-// is the caller's goroutine.
+// and Sequencer.Run are the caller's goroutines.
 //
-// What somebody can do who can change these things: with the spool's directory, forge or
-// remove events that are not stored yet; with the database, change any stored event.
-// The package does not detect, evaluate or report, and does not sign what it stores.
+// A Sequencer gives stored events their leaves in a Merkle tree and signs checkpoints (package translog has the formats);
+// VerifyLog holds the store against them. Roles of the database keep apart who writes, who sequences, who drops days or erases
+// bodies, and who applies holds.
+//
+// What somebody can do who can change these things: with the spool's directory, forge or remove events that are not stored
+// yet; with the database, change a stored event, which VerifyLog finds; with the database and the log's key, rewrite what no
+// witness has cosigned. The package does not detect, evaluate or report.
 package store

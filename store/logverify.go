@@ -275,16 +275,13 @@ func (v *logVerifier) read(ctx context.Context, r leafRange, lo, hi int64) ([]se
 	defer rows.Close()
 	out := make([]seenEvent, 0, hi-lo+1)
 	var payload pgtype.DriverBytes
-	var facts pgtype.DriverBytes
+	var facts []byte
 	for rows.Next() {
 		var e seenEvent
 		var c eventColumnsRead
 		if err := rows.Scan(&e.seq, &c.time, &payload, &c.kind, &c.reason, &c.session, &c.identity, &c.source, &c.client, &c.clientPort,
 			&c.peer, &c.peerPort, &c.cluster, &c.upstream, &c.selfTest, &facts); err != nil {
 			return nil, fmt.Errorf("event store: %w", err)
-		}
-		if len(facts) > 0 && facts[0] == 1 { // jsonb's binary form has its version first
-			facts = facts[1:]
 		}
 		if e.hash, err = v.hasher.hash(payload); err != nil {
 			e.unreadable, e.fault = true, "its payload was changed: it is none"

@@ -58,8 +58,8 @@ var headerFacts = map[string]bool{
 	"drill": true, "runbook": true, "run": true, "step": true, "trigger": true, "dry_run": true, "format": true, "mapping_version": true,
 	"sha256": true, "revision": true, "go": true, "modules_sha256": true, "modified": true, "sink": true, "state": true, "gap_node": true,
 	"root": true, "key_id": true, "from": true, "to": true, "expires": true, "change": true, "tls_mode": true,
-	"what": true, "completed": true, "in_force": true, "exception": true, "waiver": true, "match": true, "approved": true, "witness": true, "hold": true,
-	"report": true, "action": true, "role": true,
+	"what": true, "action": true, "role": true, "completed": true, "in_force": true, "exception": true, "waiver": true, "match": true, "approved": true, "witness": true, "hold": true,
+	"report": true,
 }
 
 // HeaderFact says whether a fact of this name stands in the header whatever its value is, so that a filter may compare

@@ -53,6 +53,7 @@ type App struct {
 	contain   *respond.Containments
 	ingress   *proxy.Server
 	keeper    *storeKeeper
+	translog  *transparency
 	fixture   *selftest.Fixture
 	suite     *selftest.Suite
 	tokens    *api.Tokens
@@ -63,8 +64,7 @@ type App struct {
 	started   time.Time
 	startSeq  uint64 // of this run's first event when the run before died, else 0
 
-	logKeys logKeys
-	shelf   *reportShelf
+	shelf *reportShelf
 
 	reloading sync.Mutex
 	counted   sequenceCount
@@ -95,7 +95,7 @@ func Start(ctx context.Context, cfg *config.Config, opt Options) (*App, error) {
 		name string
 		do   func(context.Context) error
 	}{
-		{"data directory", a.openDataDir}, {"telemetry", a.openTelemetry}, {"spool", a.openSpool}, {"clusters", a.openClusters},
+		{"data directory", a.openDataDir}, {"telemetry", a.openTelemetry}, {"spool", a.openSpool}, {"transparency log", a.openLog}, {"clusters", a.openClusters},
 		{"detection", a.openDetection}, {"self-tests", a.openFixture}, {"ingress", a.openIngress}, {"event store", a.openStore},
 		{"API", a.openAPI}, {"self-test suite", a.openSuite},
 	} {
@@ -109,6 +109,7 @@ func Start(ctx context.Context, cfg *config.Config, opt Options) (*App, error) {
 	a.serve(run, "recovery", a.recovery.Serve)
 	a.serve(run, "counts", a.count)
 	a.serve(run, "load", a.sampleLoad)
+	a.serve(run, "transparency log", a.keepLog)
 	a.serve(run, "registers", a.repeatRegisters)
 	a.serve(run, "configuration on disk", a.watchFile)
 	a.serve(run, "lost sessions", a.closeLost)

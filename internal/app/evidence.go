@@ -46,7 +46,7 @@ func (a *App) reportInput(ctx context.Context, p reports.Period, by, mapping str
 	cfg := a.cfg.Load()
 	in := reports.Input{
 		Period: p, Now: time.Now(), By: by, Generator: "csfproxy " + a.opt.Version, ConfigSHA256: cfg.Hash, Registers: registerEntries(cfg),
-		Mapping: rows,
+		Mapping: rows, Exceptions: exceptionEntries(cfg),
 	}
 	if cfg.CSF.Catalog != "" {
 		if in.Catalog, err = csf.LoadCatalog(cfg.CSF.Catalog); err != nil {

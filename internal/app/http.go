@@ -130,7 +130,7 @@ func (h health) Components(context.Context) []api.Component {
 			spool.Status = api.StatusDegraded
 		}
 	}
-	out := []api.Component{spool, a.keeper.component()}
+	out := []api.Component{spool, a.keeper.component(), a.translog.component()}
 	for _, l := range a.cfg.Load().Listeners {
 		c := api.Component{Name: "listener " + l.Name, Status: api.StatusOK, Detail: a.Addr(l.Name)}
 		if _, _, err := net.SplitHostPort(c.Detail); err != nil {

@@ -18,13 +18,6 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// logKeys are the transparency log's key on this node and the verifier keys of its witnesses. A node without the key
-// makes every report but packs.
-type logKeys struct {
-	key       *translog.LogKey
-	witnesses []string
-}
-
 // sequencedWithin bounds the wait for the log to take in what is stored.
 const sequencedWithin = 30 * time.Second
 
@@ -46,9 +39,6 @@ func (s logSource) Hashes(ctx context.Context, size int64) tlog.HashReader {
 
 // WritePack makes an evidence pack of a period. previous is the pack before it, nil for none.
 func (a *App) WritePack(ctx context.Context, w io.Writer, p reports.Period, by, mapping string, previous *pack.PreviousPack, progress func(stage string, done, total int64)) (pack.Written, error) {
-	if a.logKeys.key == nil {
-		return pack.Written{}, fmt.Errorf("%w: this node does not have the log's key (log.key), and a pack is signed by it: ask a node that does", api.ErrUnavailable)
-	}
 	in, live, db, err := a.reportInput(ctx, p, by, mapping)
 	if err != nil {
 		return pack.Written{}, err
@@ -63,14 +53,14 @@ func (a *App) WritePack(ctx context.Context, w io.Writer, p reports.Period, by, 
 	if err != nil {
 		return pack.Written{}, err
 	}
-	r := pack.Request{Input: in, Checkpoint: c.Note, CheckpointTime: c.Time, First: span.First, Last: span.Last, Pruned: span.Pruned, Signer: a.logKeys.key,
-		Spooled: live.spooled, Live: live, Previous: previous, Progress: progress, Keys: pack.Keys{Log: []string{a.logKeys.key.VerifierKey()}, Witnesses: a.logKeys.witnesses}}
+	r := pack.Request{Input: in, Checkpoint: c.Note, CheckpointTime: c.Time, First: span.First, Last: span.Last, Pruned: span.Pruned, Signer: a.translog.key,
+		Spooled: live.spooled, Live: live, Previous: previous, Progress: progress, Keys: pack.Keys{Log: []string{a.translog.key.VerifierKey()}, Witnesses: a.translog.witnessKeys()}}
 	keys, err := db.LogKeys(ctx)
 	if err != nil {
 		return pack.Written{}, err
 	}
 	for _, k := range keys {
-		if k.VerifierKey != a.logKeys.key.VerifierKey() {
+		if k.VerifierKey != a.translog.key.VerifierKey() {
 			r.Keys.Log = append(r.Keys.Log, k.VerifierKey)
 		}
 		if k.Handover != nil {
@@ -324,3 +314,6 @@ func sum(b []byte) string {
 	s := sha256.Sum256(b)
 	return hex.EncodeToString(s[:])
 }
+
+// LogVerifierKey is the public key of the transparency log, for auditors and witnesses.
+func (a *App) LogVerifierKey() string { return a.translog.key.VerifierKey() }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/reports/api"
+	"github.com/csfproxy/csfproxy/reports/pack"
 )
 
 // callAs asks the API with the token of a role.
@@ -126,6 +127,13 @@ func TestReports(t *testing.T) {
 			}
 			return nil
 		},
+		"pack": func(body string) error {
+			got, err := pack.Verify(t.Context(), strings.NewReader(body), int64(len(body)), pack.Options{Keys: []string{n.translog.key.VerifierKey()}})
+			if err == nil && !got.OK() {
+				err = got.Failure
+			}
+			return err
+		},
 		"html": func(body string) error {
 			if !strings.Contains(body, "<html") || !strings.Contains(body, "GV.OC-01") {
 				return fmt.Errorf("%.200s", body)
@@ -138,9 +146,10 @@ func TestReports(t *testing.T) {
 			var r struct {
 				ID string `json:"id"`
 			}
-			if err := json.Unmarshal([]byte(body), &r); err != nil || code != http.StatusCreated {
+			if err := json.Unmarshal([]byte(body), &r); err != nil || code != http.StatusAccepted {
 				t.Fatalf("%d %s", code, body)
 			}
+			n.reportDone(r.ID)
 			code, body = n.call(http.MethodGet, "/v1/reports/"+r.ID+"/download", "")
 			if code != http.StatusOK {
 				t.Fatalf("%d %.300s", code, body)

@@ -34,6 +34,7 @@ func (c *checker) services() {
 	c.mapping()
 	c.respond()
 	c.store()
+	c.log()
 	c.api()
 	c.telemetry()
 }
@@ -123,6 +124,23 @@ func (c *checker) store() {
 	case !isURL && strings.Contains(value, "="):
 	default:
 		c.fail("store.url", "not a PostgreSQL connection string", "write postgres://user@host:5432/database?sslmode=verify-full, best as env:NAME or file:PATH")
+	}
+}
+
+// log checks the witnesses' addresses; keys are read by the package that signs.
+func (c *checker) log() {
+	seen := map[string]bool{}
+	for i, w := range c.cfg.Log.Witnesses {
+		key := fmt.Sprintf("log.witnesses[%d]", i)
+		if seen[w.Name] {
+			c.fail(key+".name", "another witness has this name", "name each once")
+		}
+		seen[w.Name] = true
+		if u, ok := httpURL(w.URL); !ok {
+			c.fail(key+".url", "not an http or https address", "write https://witness.example/path")
+		} else if u.Scheme == "http" && !loopback(u.Hostname()) {
+			c.note(key+".url", "the witness is reached in plaintext: use https")
+		}
 	}
 }
 

@@ -1,5 +1,7 @@
 package config
 
+import "time"
+
 // Key declares one key of the file. The decoder's checks, the defaults, the JSON Schema and the key table of
 // the documentation all come from Keys.
 type Key struct {
@@ -206,6 +208,15 @@ func serviceKeys() []Key {
 		{Path: "store", Doc: "The event store."},
 		{Path: "store.url", Doc: "PostgreSQL connection string. Left out: a private PostgreSQL under node.data_dir."},
 		{Path: "store.retention", Doc: "How long events are kept.", Default: "400d", Min: int64(day), ZeroDefault: true},
+		{Path: "log", Doc: "The transparency log over the stored events: a Merkle tree with signed checkpoints."},
+		{Path: "log.origin", Doc: "The log's name, without blanks and plus signs, such as example.com/evidence. Nodes that share a store share it, and it stays for the life of the store.", Otherwise: "the name in log.key; node.name when the key is made"},
+		{Path: "log.key", Doc: "Signing key of the checkpoints, `PRIVATE+KEY+…`, best as file:PATH with mode 0600; nodes that share a store have the same. Left out: made in node.data_dir/log/key, its verifier key beside it in key.pub."},
+		{Path: "log.previous_key", Doc: "The key before, while the log changes over: it signs the handover to log.key, and each checkpoint beside it until this line is taken out."},
+		{Path: "log.checkpoint_interval", Doc: "How often stored events get their leaves and a checkpoint is signed.", Default: "1s", Min: int64(100 * time.Millisecond), Max: int64(time.Minute)},
+		{Path: "log.witnesses", Doc: "Others who keep the last checkpoint, check that the log only grew, and cosign (C2SP tlog-witness). Without one, checkpoints prove nothing against the operator."},
+		{Path: "log.witnesses[].name", Doc: "Unique name, for events and reports.", Required: true},
+		{Path: "log.witnesses[].url", Doc: "http or https address below which the witness takes add-checkpoint.", Required: true},
+		{Path: "log.witnesses[].key", Doc: "The witness's verifier key, as `csfproxy witness` prints it.", Required: true},
 		{Path: "api", Doc: "REST and the dashboard."},
 		{Path: "api.address", Doc: "host:port, or `off`. TLS is required beyond loopback.", Default: "127.0.0.1:8432"},
 		{Path: "api.tls", Doc: "TLS of the API."},

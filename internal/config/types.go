@@ -20,6 +20,7 @@ type Config struct {
 	// Exceptions are the approved departures from controls.
 	Exceptions []Exception `yaml:"exceptions"`
 	Store      Store       `yaml:"store"`
+	Log        Log         `yaml:"log"`
 	API        API         `yaml:"api"`
 	Telemetry  Telemetry   `yaml:"telemetry"`
 	SelfTest   SelfTest    `yaml:"selftest"`
@@ -244,6 +245,22 @@ type CSF struct {
 type Store struct {
 	URL       Secret   `yaml:"url"`       // empty: a private PostgreSQL under node.data_dir
 	Retention Duration `yaml:"retention"` // default 400d
+}
+
+// Log is the transparency log over the stored events.
+type Log struct {
+	Origin      string    `yaml:"origin"`       // default: the name of the key, node.name when none is given
+	Key         Secret    `yaml:"key"`          // PRIVATE+KEY+…; left out: made under data_dir
+	PreviousKey Secret    `yaml:"previous_key"` // the key before it, while the log changes over
+	Interval    Duration  `yaml:"checkpoint_interval"`
+	Witnesses   []Witness `yaml:"witnesses"`
+}
+
+// Witness is somebody else who cosigns the log's checkpoints.
+type Witness struct {
+	Name string `yaml:"name"`
+	URL  string `yaml:"url"` // add-checkpoint is called below it
+	Key  string `yaml:"key"` // verifier key, name+id+key
 }
 
 // API is the REST listener.

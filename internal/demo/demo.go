@@ -198,6 +198,9 @@ func (s *show) evidence(ctx context.Context) error {
 		}
 		s.summary.Files[name] = file
 	}
+	if err := s.pack(ctx); err != nil {
+		return err
+	}
 	s.summary.Headline = m.Headline
 	for _, t := range m.Totals {
 		s.summary.Coverage[string(t.State)] = t.Rows

@@ -115,7 +115,7 @@ end $$;
 create function csfproxy.release(hold bigint, by_whom text, reason text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-    update csfproxy.holds set released_by = by_whom, released_at = now(), release_reason = reason, released_role = session_user
+    update csfproxy.holds set released_by = by_whom, released_at = now(), release_reason = release.reason, released_role = session_user
         where id = hold and released_at is null;
     return found;
 end $$;
@@ -173,6 +173,7 @@ begin
         raise exception 'erase by identity, address, session or value, not by %', what using errcode = '22023';
     end if;
     if coalesce(subject, '') = '' then raise exception 'a subject is needed' using errcode = '22023'; end if;
+    if what = 'address' then perform subject::inet; end if; -- no address is an error, not a subject without events
     perform pg_advisory_xact_lock(hashtext('csfproxy'), 1);
     select h.name into held_by from csfproxy.holds h where h.released_at is null and h.from_time < erase.to_time and h.to_time > erase.from_time
         and exists (select from csfproxy.events e where e.time >= greatest(h.from_time, erase.from_time) and e.time < least(h.to_time, erase.to_time)

@@ -1,0 +1,156 @@
+package app
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/reports/api"
+	"github.com/csfproxy/csfproxy/reports/pack"
+	"github.com/csfproxy/csfproxy/store/translog"
+	"golang.org/x/mod/sumdb/note"
+)
+
+// reportDone waits until a report is made.
+func (n *node) reportDone(id string) api.Report {
+	n.t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		code, body := n.call(http.MethodGet, "/v1/reports/"+id, "")
+		var r api.Report
+		if err := json.Unmarshal([]byte(body), &r); err != nil || code != http.StatusOK {
+			n.t.Fatalf("%d %s", code, body)
+		}
+		switch r.State {
+		case api.ReportDone:
+			return r
+		case api.ReportFailed, api.ReportCancelled:
+			n.t.Fatalf("the report %s: %s", r.State, r.Error)
+		}
+	}
+	n.t.Fatal("the report was not made in time")
+	return api.Report{}
+}
+
+// packed makes a pack by REST and gives its bytes.
+func (n *node) packed() (api.Report, string) {
+	n.t.Helper()
+	code, body := n.call(http.MethodPost, "/v1/reports", `{"format": "pack"}`)
+	var r api.Report
+	if err := json.Unmarshal([]byte(body), &r); err != nil || code != http.StatusAccepted {
+		n.t.Fatalf("%d %s", code, body)
+	}
+	r = n.reportDone(r.ID)
+	if code, body = n.call(http.MethodGet, "/v1/reports/"+r.ID+"/download", ""); code != http.StatusOK {
+		n.t.Fatalf("%d %s", code, body)
+	}
+	return r, body
+}
+
+// TestPacks makes two packs of a running node, the second of which continues the first, and verifies them as an auditor
+// would; then proofs, samples, holds and custody.
+func TestPacks(t *testing.T) {
+	n := startNode(t, setup{API: "127.0.0.1:0"})
+	c := n.dial("app", "app")
+	if _, err := c.Exec(t.Context(), "SELECT 1"); err != nil {
+		t.Fatal(err)
+	}
+	_, first := n.packed()
+	if _, err := c.Exec(t.Context(), "SELECT 2"); err != nil {
+		t.Fatal(err)
+	}
+	second, body := n.packed()
+	key := n.translog.key.VerifierKey()
+	got, err := pack.Verify(t.Context(), strings.NewReader(body), int64(len(body)), pack.Options{Keys: []string{key}, Previous: strings.NewReader(first), PreviousSize: int64(len(first))})
+	if err != nil || !got.OK() {
+		t.Fatalf("%v %v", err, got.Failure)
+	}
+	n.waitFor(csf.EvidenceExported, func(e csf.Event) bool { return e.Facts["report"] == second.ID && e.Facts["sha256"] == second.SHA256 })
+
+	// A proof of one event.
+	e := n.waitFor(csf.SessionBound, nil)
+	var text string
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		code := 0
+		if code, text = n.call(http.MethodGet, fmt.Sprintf("/v1/events/%s:%d/proof", e.Node, e.Seq), ""); code == http.StatusOK {
+			break
+		}
+	}
+	p, err := translog.ParseProof([]byte(text))
+	if err != nil {
+		t.Fatalf("%v %s", err, text)
+	}
+	v, err := translog.NewVerifier(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Verify(p.Extra, []note.Verifier{v}); err != nil {
+		t.Error(err)
+	}
+
+	if code, body := n.callAs(api.RoleAuditor, http.MethodPost, "/v1/samples", `{"control": "access-bound-to-identity", "count": 5, "nonce": "mine"}`); code != http.StatusOK && code != http.StatusUnprocessableEntity {
+		t.Errorf("%d %s", code, body)
+	}
+	// A hold is applied by one person and released by another.
+	code, body := n.callAs(api.RoleOperator, http.MethodPost, "/v1/holds", `{"name": "case 7", "from": "2026-01-01", "to": "2026-02-01", "reason": "litigation"}`)
+	var h api.Hold
+	if err := json.Unmarshal([]byte(body), &h); err != nil || code != http.StatusCreated || !h.InForce {
+		t.Fatalf("%d %s", code, body)
+	}
+	if code, body := n.callAs(api.RoleApprover, http.MethodDelete, fmt.Sprintf("/v1/holds/%d?reason=settled", h.ID), ""); code != http.StatusNoContent {
+		t.Errorf("%d %s", code, body)
+	}
+	if code, body := n.callAs(api.RoleApprover, http.MethodDelete, fmt.Sprintf("/v1/holds/%d?reason=settled", h.ID), ""); code != http.StatusConflict {
+		t.Errorf("released twice: %d %s", code, body)
+	}
+	n.waitFor(csf.HoldApplied, nil)
+	n.waitFor(csf.HoldReleased, nil)
+	if code, body := n.callAs(api.RoleAuditor, http.MethodGet, "/v1/custody", ""); code != http.StatusOK || !strings.Contains(body, second.ID) {
+		t.Errorf("%d %s", code, body)
+	}
+}
+
+// TestReportJobs: one key makes one report, also after a restart, and what a restart cut off is failed.
+func TestReportJobs(t *testing.T) {
+	n := startNode(t, setup{API: "127.0.0.1:0"})
+	by := api.Actor{Name: "anna", Role: api.RoleAuditor}
+	request := api.ReportRequest{Format: "json", Period: api.Period{From: time.Now().Add(-time.Hour), To: time.Now()}, Key: "k"}
+	first, err := n.shelf.Make(t.Context(), request, by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.reportDone(first.ID)
+	// The shelf as a restarted node finds it.
+	again := newReportShelf(n.App, n.shelf.dir)
+	if r, err := again.Make(t.Context(), request, by); err != nil || r.ID != first.ID || r.State != api.ReportDone {
+		t.Errorf("%+v %v", r, err)
+	}
+	other := request
+	other.Format = "html"
+	if _, err := again.Make(t.Context(), other, by); err == nil {
+		t.Error("a key made another report")
+	}
+	request.Key = ""
+	cut, err := again.Make(t.Context(), request, by) // nobody runs this shelf
+	if err != nil || cut.State != api.ReportQueued {
+		t.Fatalf("%+v %v", cut, err)
+	}
+	third := newReportShelf(n.App, n.shelf.dir)
+	list, err := third.Reports(t.Context())
+	if err != nil || len(list) != 2 || list[0].ID != cut.ID || list[0].State != api.ReportFailed || list[1].State != api.ReportDone {
+		t.Errorf("%+v %v", list, err)
+	}
+	if _, _, err := third.Open(t.Context(), cut.ID); err == nil {
+		t.Error("a report that failed was opened")
+	}
+	if err := third.Cancel(t.Context(), cut.ID, by); err == nil {
+		t.Error("a report that failed was cancelled")
+	}
+	if names, _ := filepath.Glob(filepath.Join(n.shelf.dir, "*.new")); len(names) > 0 {
+		t.Errorf("left behind: %v", names)
+	}
+}
