@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/big"
@@ -202,6 +203,7 @@ type memory struct {
 	mu    sync.Mutex
 	list  []csf.Event
 	stmts []proxy.StatementRecord
+	begun []proxy.StatementRecord
 	full  bool
 }
 
@@ -213,6 +215,16 @@ func (m *memory) Record(e csf.Event) {
 
 func (m *memory) RecordDurable(_ context.Context, e csf.Event) error {
 	m.Record(e)
+	return nil
+}
+
+func (m *memory) RecordBegun(_ context.Context, begun []proxy.StatementRecord) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.full {
+		return errors.New("the disk is full")
+	}
+	m.begun = append(m.begun, begun...)
 	return nil
 }
 

@@ -17,7 +17,7 @@ import (
 // joinLoop hands a bound session to an event loop, which calls Session.over in a goroutine of its own when it ends. It
 // gives false, and leaves everything as it is, where the session cannot be on a loop.
 func (s *Session) joinLoop(l *loop) bool {
-	if l == nil || s.srv.off(ControlFrames) || s.snap.cfg.Audit.Durability == "sync" {
+	if l == nil || s.srv.off(ControlFrames) || s.durable() {
 		return false
 	}
 	q := &seat{s: s, loop: l}

@@ -56,6 +56,9 @@ func (s *Session) pump(back handback) error {
 // pumpClient forwards from the client to the upstream.
 func (s *Session) pumpClient() error {
 	p := pump{end: s.clientEnd, count: &s.bytesIn}
+	if s.durable() {
+		p.before = s.recordBegun
+	}
 	p.join(s.client, s.up)
 	return p.run(s, s.fromClient)
 }
@@ -84,6 +87,8 @@ type pump struct {
 	end   func(err error, partial bool) error
 	timed *atomic.Int64 // since when a write waits; nil: nobody asks
 	count *atomic.Int64 // bytes read
+	// before is called before each write and may refuse it; nil: nothing is to be done.
+	before func() error
 }
 
 // join sets the ends. A plain connection lends the buffer's space only when there is something to read; another one,
@@ -144,6 +149,11 @@ func (p *pump) send(b []byte, now time.Time) error {
 	if p.timed != nil {
 		p.timed.Store(now.UnixNano())
 		defer p.timed.Store(0)
+	}
+	if p.before != nil {
+		if err := p.before(); err != nil {
+			return err
+		}
 	}
 	_, err := p.write.Write(b)
 	return err

@@ -22,9 +22,13 @@ func (s *Session) relay() error {
 // follow begins to follow the session's messages. Its conversation is there before the first byte is relayed.
 func (s *Session) follow() {
 	lim := s.snap.listeners[s.lst.cfg.Name].Limits
+	options := wire.Options{Replication: s.facts.Replication, Observer: s}
+	if s.durable() {
+		options.Queued = s.begin
+	}
 	conv := wire.New(wire.Limits{
 		MessageBytes: int(lim.MessageBytes), StatementBytes: int(lim.StatementBytes), Requests: outstandingRequests, Names: preparedNames,
-	}, wire.Options{Replication: s.facts.Replication, Observer: s})
+	}, options)
 	for name, value := range s.reported {
 		conv.SetParameter(name, value)
 	}
@@ -102,6 +106,9 @@ func (s *Session) fromClient(out outlet, b []byte, now time.Time) (taken, error)
 			}
 			if len(run) > 0 {
 				if err := out.send(run, now); err != nil {
+					if r, ok := errors.AsType[*refusal](err); ok {
+						return taken{}, r // its record could not be made: nothing was sent
+					}
 					return taken{}, s.upstreamEnd(err, false)
 				}
 			}

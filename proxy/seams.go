@@ -19,6 +19,9 @@ type Records interface {
 	RecordDurable(context.Context, csf.Event) error
 	// RecordStatement takes one executed statement. It is called on the relay path and must not allocate.
 	RecordStatement(StatementRecord)
+	// RecordBegun returns when the records, of statements that are about to be forwarded (OutcomeBegun), outlive a power
+	// cut, or says why they cannot. It is called where audit.durability is sync, and never by an event loop.
+	RecordBegun(context.Context, []StatementRecord) error
 	// NewStatementWriter gives a writer for one event loop.
 	NewStatementWriter() StatementWriter
 	// Available says whether records can be taken now.
@@ -73,6 +76,7 @@ const (
 	OutcomeRefused
 	OutcomeCancelled
 	OutcomeUnknown // the upstream was lost before it answered
+	OutcomeBegun   // about to be forwarded: the record of its end follows
 )
 
 // Inspector decides about statements before they are forwarded.

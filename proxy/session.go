@@ -72,6 +72,8 @@ type Session struct {
 	torn atomic.Bool
 	// backup is the kind of the walsender's command that runs, "" for none. Guarded by convMu.
 	backup string
+	// begun are the records of statements that are about to be forwarded, where they must be on disk first.
+	begun []StatementRecord
 
 	bytesIn, bytesOut  atomic.Int64 // from and to the client
 	statements, errors atomic.Int64

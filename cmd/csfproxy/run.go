@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -15,13 +16,23 @@ import (
 )
 
 func newRun() *cobra.Command {
-	var file string
+	var file, profile string
 	c := &cobra.Command{
 		Use: "run --config FILE", Short: "Run the ingress", Args: exactly(0),
 		Long: "Runs the ingress in the foreground. SIGHUP reloads the configuration, certificates and secrets; SIGTERM and Ctrl-C\n" +
 			"drain: sessions end when their transaction does, new ones are refused with 57P03.",
-		RunE: func(cmd *cobra.Command, _ []string) error { return runNode(cmd.Context(), file) },
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if profile != "" {
+				end, perr := startProfile(profile)
+				if perr != nil {
+					return perr
+				}
+				defer func() { err = errors.Join(err, end()) }()
+			}
+			return runNode(cmd.Context(), file)
+		},
 	}
+	c.Flags().StringVar(&profile, "profile", "", "write a CPU profile of the whole run to `DIR`/cpu.pprof and, on SIGUSR1 and at the end, the heap to DIR/heap.pprof")
 	c.Flags().StringVar(&file, "config", "csfproxy.yaml", "configuration file")
 	return c
 }

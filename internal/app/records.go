@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -116,6 +117,15 @@ func (r *records) RecordStatement(s proxy.StatementRecord) {
 	r.statements.Record(&stored)
 }
 
+// RecordBegun waits until the records of statements that are about to be forwarded are on disk.
+func (r *records) RecordBegun(ctx context.Context, begun []proxy.StatementRecord) error {
+	list := make([]store.StatementRecord, len(begun))
+	for i := range begun {
+		list[i] = statementRecord(&begun[i])
+	}
+	return r.statements.Durable(ctx, list...)
+}
+
 // NewStatementWriter gives an event loop a block of its own.
 func (r *records) NewStatementWriter() proxy.StatementWriter {
 	return statementWriter{r.statements.Writer(nil), r.counters}
@@ -153,20 +163,23 @@ func (r apiRecorder) Record(_ context.Context, e csf.Event) error {
 	return nil
 }
 
-// recentEvents keeps the newest events in memory, for self-tests and for the node's own view while the store is away.
+// recentEvents keeps the newest events in memory: those of self-tests, which wait for their own events, and the others, for
+// the node's own view while the store is away. Neither pushes the other out.
 type recentEvents struct {
-	mu   sync.Mutex
-	list []csf.Event // a ring once it is full
+	mu              sync.Mutex
+	tests, sessions eventRing
+}
+
+// recentKept bounds each of the two; at about 1 KiB an event, 4 MiB in all.
+const recentKept = 2048
+
+// eventRing holds the newest events, oldest first from next once it is full.
+type eventRing struct {
+	list []csf.Event
 	next int
 }
 
-// recentKept bounds the events in memory; at about 1 KiB each, 8 MiB.
-const recentKept = 8192
-
-func (r *recentEvents) add(e csf.Event) {
-	e.Block = nil
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (r *eventRing) add(e csf.Event) {
 	if len(r.list) < recentKept {
 		r.list = append(r.list, e)
 		return
@@ -175,16 +188,30 @@ func (r *recentEvents) add(e csf.Event) {
 	r.next = (r.next + 1) % recentKept
 }
 
+func (r *recentEvents) add(e csf.Event) {
+	e.Block = nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e.SelfTest || e.Kind == csf.SelfTestRun {
+		r.tests.add(e)
+	} else {
+		r.sessions.add(e)
+	}
+}
+
 // since gives the kept events of the kinds (all when none is named) from the time on, oldest first.
 func (r *recentEvents) since(from time.Time, kinds ...csf.Kind) []csf.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var out []csf.Event
-	for i := range r.list {
-		e := r.list[(r.next+i)%len(r.list)]
-		if !e.Time.Before(from) && (len(kinds) == 0 || slices.Contains(kinds, e.Kind)) {
-			out = append(out, e)
+	for _, ring := range []*eventRing{&r.tests, &r.sessions} {
+		for i := range ring.list {
+			e := ring.list[(ring.next+i)%len(ring.list)]
+			if !e.Time.Before(from) && (len(kinds) == 0 || slices.Contains(kinds, e.Kind)) {
+				out = append(out, e)
+			}
 		}
 	}
+	slices.SortStableFunc(out, func(a, b csf.Event) int { return cmp.Compare(a.Seq, b.Seq) })
 	return out
 }

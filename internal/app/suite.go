@@ -215,6 +215,8 @@ func (r *sandboxRecords) RecordDurable(_ context.Context, e csf.Event) error {
 }
 
 // RecordStatement leaves it: self-tests' statements are in no population.
+func (r *sandboxRecords) RecordBegun(context.Context, []proxy.StatementRecord) error { return nil }
+
 func (r *sandboxRecords) NewStatementWriter() proxy.StatementWriter {
 	return proxy.EachStatement(r.RecordStatement)
 }

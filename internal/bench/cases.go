@@ -29,13 +29,14 @@ type benchCase struct {
 func cases(p plan) []benchCase {
 	var all []benchCase
 	for _, mode := range []string{"prepared", "simple"} {
-		for _, n := range []int{1, 16, 64} {
+		for _, n := range []int{1, 16, 64, 256} {
 			all = append(all, benchCase{name: fmt.Sprintf("%s, %d clients", mode, n), mode: mode, clients: n})
 		}
 	}
 	all = append(all,
 		benchCase{name: "prepared, TLS, 1 clients", mode: "prepared", clients: 1, tls: true},
 		benchCase{name: "prepared, TLS, 16 clients", mode: "prepared", clients: 16, tls: true},
+		benchCase{name: "prepared, TLS, 64 clients", mode: "prepared", clients: 64, tls: true},
 		benchCase{name: "simple, TLS, 16 clients", mode: "simple", clients: 16, tls: true},
 		benchCase{name: "connections, plain", kind: connections, mode: "simple", clients: 8},
 		benchCase{name: "connections, TLS", kind: connections, mode: "simple", clients: 8, tls: true},

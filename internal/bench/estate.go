@@ -29,11 +29,13 @@ type estate struct {
 
 	seconds   int // of each pgbench run
 	copyBytes int
+	profile   string // folder for the profiles of csfproxy; empty: none
 }
 
 // target is a way to the database.
 type target struct {
 	name       string
+	variant    bool                      // csfproxy without a layer: measured for transactions only
 	start      func() (*exec.Cmd, error) // nil: there is no process in between
 	proc       *exec.Cmd
 	plain, tls string // addresses
@@ -106,7 +108,7 @@ func raise(ctx context.Context, p plan) (_ *estate, err error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &estate{dir: dir, seconds: p.seconds, copyBytes: p.copyMiB << 20}
+	e := &estate{dir: dir, seconds: p.seconds, copyBytes: p.copyMiB << 20, profile: p.profile}
 	defer func() {
 		if err != nil {
 			e.down()
@@ -122,7 +124,7 @@ func raise(ctx context.Context, p plan) (_ *estate, err error) {
 	if e.upstream, err = privatepg.Start(ctx, privatepg.Options{
 		Dir: filepath.Join(dir, "db"), Port: privatepg.AnyPort, Unsafe: true, TLSCert: cert, TLSKey: key,
 		Settings: map[string]string{
-			"max_connections": strconv.Itoa(p.sessions*(1+len(p.binaries)) + 500), "shared_buffers": "256MB", "autovacuum": "off", "jit": "off",
+			"max_connections": strconv.Itoa(p.sessions*(1+len(p.binaries)) + 1200), "shared_buffers": "256MB", "autovacuum": "off", "jit": "off",
 			"max_wal_size": "4GB", "synchronous_commit": "off", "max_parallel_workers_per_gather": "0",
 		},
 	}); err != nil {
@@ -136,8 +138,15 @@ func raise(ctx context.Context, p plan) (_ *estate, err error) {
 		return nil, err
 	}
 	for _, b := range p.binaries {
-		if err := e.addCSFProxy(b, cert, key, p.sessions); err != nil {
+		if err := e.addCSFProxy(b, cert, key, p.sessions, ""); err != nil {
 			return nil, err
+		}
+	}
+	if p.layers {
+		for _, off := range []string{withoutRules, withoutAudit, withoutBoth} {
+			if err := e.addCSFProxy(p.binaries[len(p.binaries)-1], cert, key, p.sessions, off); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for _, t := range e.targets {
@@ -279,13 +288,20 @@ logfile = %[5]s/log
 
 // addCSFProxy prepares csfproxy as it would run in production: all statements audited, the built-in rules on, its own
 // event store. The client's legs are plain and TLS; the upstream's is plain, as PgBouncer's.
-func (e *estate) addCSFProxy(b binary, cert, key string, sessions int) error {
+//
+// off switches layers off, to show what each costs: withoutRules, withoutAudit or withoutBoth.
+func (e *estate) addCSFProxy(b binary, cert, key string, sessions int, off string) error {
 	out, err := exec.Command(b.path, "version").Output()
 	if err != nil {
 		return fmt.Errorf("%s version: %w", b.path, err)
 	}
-	e.versions = append(e.versions, strings.TrimSpace(strings.Join(strings.Fields(string(out)), " ")))
-	dir := filepath.Join(e.dir, b.name)
+	name := b.name
+	if off == "" {
+		e.versions = append(e.versions, strings.TrimSpace(strings.Join(strings.Fields(string(out)), " ")))
+	} else {
+		name += ", " + off
+	}
+	dir := filepath.Join(e.dir, strings.ReplaceAll(name, ", ", "-"))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
@@ -296,14 +312,20 @@ func (e *estate) addCSFProxy(b binary, cert, key string, sessions int) error {
 		}
 	}
 	plain, tls := fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])
-	text := configuration(settings{dir: dir, plain: plain, tls: tls, cert: cert, key: key, upstream: e.upstream.Addr(), sessions: sessions, now: time.Now()})
+	text := configuration(settings{dir: dir, plain: plain, tls: tls, cert: cert, key: key, upstream: e.upstream.Addr(), sessions: sessions, now: time.Now(),
+		statements: map[bool]string{true: "none", false: "all"}[off == withoutAudit || off == withoutBoth],
+		rules:      map[bool]string{true: "", false: "builtin"}[off == withoutRules || off == withoutBoth]})
 	for name, content := range map[string]string{"csfproxy.yaml": text, "verifier": e.verifier} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			return err
 		}
 	}
-	e.targets = append(e.targets, &target{name: b.name, plain: plain, tls: tls, start: func() (*exec.Cmd, error) {
-		cmd := exec.Command(b.path, "run", "--config", filepath.Join(dir, "csfproxy.yaml"))
+	e.targets = append(e.targets, &target{name: name, variant: off != "", plain: plain, tls: tls, start: func() (*exec.Cmd, error) {
+		args := []string{"run", "--config", filepath.Join(dir, "csfproxy.yaml")}
+		if e.profile != "" {
+			args = append(args, "--profile", filepath.Join(e.profile, filepath.Base(dir)))
+		}
+		cmd := exec.Command(b.path, args...)
 		log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 		if err != nil {
 			return nil, err
@@ -318,8 +340,16 @@ func (e *estate) addCSFProxy(b binary, cert, key string, sessions int) error {
 	return nil
 }
 
+// The variants of csfproxy that show what a layer costs.
+const (
+	withoutRules = "no rules"
+	withoutAudit = "no audit"
+	withoutBoth  = "neither"
+)
+
 // settings are what the configuration of csfproxy depends on.
 type settings struct {
+	statements, rules                    string // audit.statements, and the one entry of rules
 	dir, plain, tls, cert, key, upstream string
 	sessions                             int
 	now                                  time.Time
@@ -354,11 +384,11 @@ identities:
     statements: {deny: [ddl, dcl, code-install, server-file]}
     limits: {connections: %[10]d}
     cluster: bench
-audit: {statements: all, parameters: redact, when_unavailable: refuse, durability: batch, spool_bytes: 4GiB}
-rules: [builtin]
+audit: {statements: %[11]s, parameters: redact, when_unavailable: refuse, durability: batch, spool_bytes: 4GiB}
+rules: [%[12]s]
 runbooks: [builtin]
 csf: {mapping: builtin}
 api: {address: "off"}
 telemetry: {prometheus: true}
-`, s.dir, s.plain, s.tls, s.cert, s.key, s.upstream, benchUser, benchDB, s.now.AddDate(0, 1, 0).Format(time.DateOnly), max(s.sessions, 64)+200)
+`, s.dir, s.plain, s.tls, s.cert, s.key, s.upstream, benchUser, benchDB, s.now.AddDate(0, 1, 0).Format(time.DateOnly), max(s.sessions, 256)+200, s.statements, s.rules)
 }

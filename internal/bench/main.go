@@ -19,8 +19,14 @@ type plan struct {
 	sessions int
 	copyMiB  int
 	cases    string // empty: all
+	layers   bool   // measure csfproxy without rules and audit too
+	chart    string // SVG file of the chart; empty: none
+	profile  string // folder for the profiles of csfproxy; empty: none
 	out      string // Markdown file whose generated part is replaced; empty: standard output only
 }
+
+// layerClients is at how many clients the layers are measured.
+const layerClients = 16
 
 // binary is one build of csfproxy that is measured.
 type binary struct{ name, path string }
@@ -46,6 +52,9 @@ func main() {
 	flag.IntVar(&p.copyMiB, "copy", 512, "MiB of each COPY")
 	flag.StringVar(&p.cases, "cases", "", "only cases whose name contains one of these texts, separated by |")
 	flag.StringVar(&p.out, "out", "", "Markdown file whose part between the bench markers is replaced")
+	flag.BoolVar(&p.layers, "layers", false, "measure transactions without rules, without audit and without both too")
+	flag.StringVar(&p.chart, "chart", "", "SVG `FILE` for the chart of CPU per transaction")
+	flag.StringVar(&p.profile, "profile", "", "`DIR` for CPU and heap profiles of csfproxy, which cost a few percent")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -70,6 +79,9 @@ func run(ctx context.Context, p plan) (err error) {
 				continue // memory does not vary as time does, and each measurement restarts the servers
 			}
 			for _, t := range e.targets {
+				if t.variant && (c.kind != transactions || c.clients != layerClients) {
+					continue
+				}
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
@@ -83,6 +95,11 @@ func run(ctx context.Context, p plan) (err error) {
 		return ctx.Err()
 	}
 	text := r.markdown(e, p, started)
+	if p.chart != "" {
+		if err := os.WriteFile(p.chart, r.chart(p), 0o644); err != nil {
+			return err
+		}
+	}
 	if p.out == "" {
 		_, err = os.Stdout.WriteString(text)
 		return err

@@ -98,7 +98,7 @@ func (r *results) markdown(e *estate, p plan, started time.Time) string {
 				continue
 			}
 			for _, t := range e.targets {
-				if c.kind == idle && t.start == nil {
+				if c.kind == idle && t.start == nil || t.variant {
 					continue
 				}
 				if failed := firstError(r.by[c.name][t.name]); failed != nil && math.IsNaN(r.of(c.name, t.name, rate)) && math.IsNaN(r.of(c.name, t.name, kib)) {
@@ -128,8 +128,28 @@ func (r *results) markdown(e *estate, p plan, started time.Time) string {
 	section(fmt.Sprintf("Memory of %d idle sessions", p.sessions), "KiB per session | ÷ PgBouncer", 2, []kind{idle}, func(c benchCase, t string) string {
 		return show(r.of(c.name, t, kib), "%.1f") + " | " + show(r.ratio(c.name, t, "PgBouncer", kib), "%.2f")
 	})
+	if p.layers {
+		r.layers(&b, p)
+	}
 	r.verdict(&b, e, p)
 	return b.String()
+}
+
+// layers writes what rules and audit cost: the CPU of the same build without them.
+func (r *results) layers(b *strings.Builder, p plan) {
+	full := p.binaries[len(p.binaries)-1].name
+	fmt.Fprintf(b, "\n### What the layers cost\n\n| case | all on, µs | no rules | no audit | neither | all on ÷ neither |\n|---|---:|---:|---:|---:|---:|\n")
+	for _, c := range r.order {
+		if c.kind != transactions || c.clients != layerClients {
+			continue
+		}
+		fmt.Fprintf(b, "| %s | %s", c.name, show(r.of(c.name, full, cpu), "%.2f"))
+		for _, off := range []string{withoutRules, withoutAudit, withoutBoth} {
+			fmt.Fprintf(b, " | %s", show(r.of(c.name, full+", "+off, cpu), "%.2f"))
+		}
+		fmt.Fprintf(b, " | ×%s |\n", show(r.ratio(c.name, full, full+", "+withoutBoth, cpu), "%.2f"))
+	}
+	b.WriteString("\nThe state machine is never off; what it takes is in BenchmarkRelay of package proxy.\n")
 }
 
 // noise shows the share of the machine that others used, marked where it disturbs throughput and latency.
@@ -141,10 +161,7 @@ func (r *results) noise(c, t string) string {
 	return show(v, "%.0f%%")
 }
 
-// targetRatio is the first target: CPU per transaction with auditing on, against PgBouncer's.
-const targetRatio = 2
-
-// verdict says what was reached of the target.
+// verdict says how far csfproxy is from PgBouncer's CPU per transaction.
 func (r *results) verdict(b *strings.Builder, e *estate, p plan) {
 	type at struct {
 		name string
@@ -161,11 +178,7 @@ func (r *results) verdict(b *strings.Builder, e *estate, p plan) {
 	}
 	worst := slices.MaxFunc(all, func(x, y at) int { return cmp.Compare(x.v, y.v) })
 	best := slices.MinFunc(all, func(x, y at) int { return cmp.Compare(x.v, y.v) })
-	said := "reached in every case"
-	if worst.v > targetRatio {
-		said = "missed"
-	}
-	fmt.Fprintf(b, "\nTarget: CPU per transaction at most ×%d of PgBouncer's with auditing on: **%s** (best ×%.2f: %s; worst ×%.2f: %s).\n", targetRatio, said, best.v, best.name, worst.v, worst.name)
+	fmt.Fprintf(b, "\nCPU per transaction against PgBouncer's, every statement audited and the built-in rules on: ×%.2f (%s) to ×%.2f (%s).\n", best.v, best.name, worst.v, worst.name)
 }
 
 func firstError(list []sample) error {

@@ -210,6 +210,8 @@ func (m *memory) RecordDurable(_ context.Context, e csf.Event) error {
 	return nil
 }
 
+func (m *memory) RecordBegun(context.Context, []proxy.StatementRecord) error { return nil }
+
 func (m *memory) NewStatementWriter() proxy.StatementWriter {
 	return proxy.EachStatement(m.RecordStatement)
 }

@@ -51,6 +51,8 @@ func (n *node) Record(e csf.Event) {
 
 func (n *node) RecordDurable(_ context.Context, e csf.Event) error { n.Record(e); return nil }
 
+func (n *node) RecordBegun(context.Context, []proxy.StatementRecord) error { return nil }
+
 func (n *node) NewStatementWriter() proxy.StatementWriter {
 	return proxy.EachStatement(n.RecordStatement)
 }

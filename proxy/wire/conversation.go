@@ -93,6 +93,9 @@ type Options struct {
 	Replication bool
 	// Observer hears outcomes and malformed messages; nil is allowed.
 	Observer Observer
+	// Queued, unless nil, is told of each Query, Execute and FunctionCall that the scan lets pass, before the scan gives
+	// its bytes to be forwarded. It is called within ScanFrontend and must not call the Conversation.
+	Queued func(protocol byte, s Statement)
 }
 
 // Conversation follows one session after its first ReadyForQuery, both directions. It is not safe for concurrent
@@ -100,6 +103,7 @@ type Options struct {
 type Conversation struct {
 	limits      Limits
 	observer    Observer
+	queued      func(protocol byte, s Statement)
 	replication bool
 
 	// Frontend. verdict belongs to the frame at which the last scan stopped.
@@ -173,7 +177,7 @@ type parameters struct {
 // outstanding. Tell it the login's ParameterStatus values by SetParameter.
 func New(limits Limits, options Options) *Conversation {
 	limits = limits.withDefaults()
-	return &Conversation{limits: limits, observer: options.Observer, replication: options.Replication, status: 'I',
+	return &Conversation{limits: limits, observer: options.Observer, queued: options.Queued, replication: options.Replication, status: 'I',
 		statements: names{limit: limits.Names}, portals: names{limit: limits.Names}}
 }
 

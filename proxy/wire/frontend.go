@@ -284,6 +284,8 @@ func (c *Conversation) queueStatement(typ byte, body []byte) {
 		e.stmt = c.allowed
 		if typ == 'P' {
 			e.name = c.statements.hold(body[:bytes.IndexByte(body, 0)], true)
+		} else if c.queued != nil {
+			c.queued(typ, e.stmt)
 		}
 	}
 	c.allowed.Ref = nil
@@ -310,6 +312,9 @@ func (c *Conversation) queueRequest(typ byte, body []byte) {
 	case 'E':
 		portal, _, _ := cutString(body)
 		e.portal = c.portals.hold(portal, false)
+		if c.queued != nil {
+			c.queued('E', c.resolve(c.requests.n-1))
+		}
 	case 'C':
 		if name := body[1 : len(body)-1]; body[0] == 'S' {
 			e.name = c.statements.hold(name, false)

@@ -69,6 +69,9 @@ func backendViolation(typ byte, message string) *Violation {
 
 // cutString takes a NUL-terminated string from the front of b.
 func cutString(b []byte) (s, rest []byte, ok bool) {
+	if len(b) > 0 && b[0] == 0 { // unnamed, most often
+		return b[:0], b[1:], true
+	}
 	i := bytes.IndexByte(b, 0)
 	if i < 0 {
 		return nil, b, false
