@@ -42,7 +42,7 @@ func (a *App) openAPI(ctx context.Context) error {
 	services := a.services()
 	a.serve(ctx, "reports", a.shelf.Run)
 	guard := api.NewGuard(a.tokens, services.Recorder, time.Now, a.log)
-	dashboard, err := web.New(web.Options{Services: services, Guard: guard, Log: a.log})
+	dashboard, err := web.New(web.Options{Services: services, Guard: guard, TLS: withTLS, Log: a.log})
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (a *App) services() api.Services {
 	}
 	a.shelf = newReportShelf(a, filepath.Join(a.cfg.Load().Node.DataDir, "reports"))
 	return api.Services{
-		Coverage: coverage{a}, Controls: coverage{a}, Events: eventReader{a}, Findings: findings{a}, Sessions: sessions{a}, Containments: containments{a},
+		Coverage: coverage{a}, Controls: coverage{a}, Events: eventReader{a}, Finder: eventReader{a}, Load: &a.load, Findings: findings{a}, Sessions: sessions{a}, Containments: containments{a},
 		Registers: registers{a}, Upstreams: upstreams{a}, Runbooks: runbooks{a}, SelfTests: selfTests{a}, Reports: a.shelf, Proofs: proofs{a}, Holds: holds{a}, Custody: custody{a}, Health: health{a},
 		Recorder: apiRecorder{a.records}, Stream: a.records.stream, Metrics: metrics,
 		Version: api.Version{Version: a.opt.Version, Commit: commit(), Go: runtime.Version(), Node: a.cfg.Load().Node.Name,

@@ -12,7 +12,8 @@ import (
 // statementCounters are the counters of statements by kind and outcome, looked up once so that counting one costs an
 // atomic addition.
 type statementCounters struct {
-	by [256][len(outcomeNames)]*atomic.Int64
+	by      [256][len(outcomeNames)]*atomic.Int64
+	latency latency
 }
 
 // outcomeNames are the metric labels of proxy.Outcome.
@@ -36,6 +37,16 @@ func newStatementCounters(i *telemetry.Instruments) *statementCounters {
 
 func (c *statementCounters) count(s *proxy.StatementRecord) {
 	c.by[s.Kind][min(int(s.Outcome), len(outcomeNames)-1)].Add(1)
+	c.latency.add(s.DurationUS)
+}
+
+// failed counts the statements that ended with an error or a refusal.
+func (c *statementCounters) failed() int64 {
+	var n int64
+	for k := range int(sqltext.KindUnknown) + 1 {
+		n += c.by[k][proxy.OutcomeError].Load() + c.by[k][proxy.OutcomeRefused].Load()
+	}
+	return n
 }
 
 // countBytes adds what a session relayed, at its end.

@@ -135,7 +135,7 @@ func (u upstreams) Upstreams(context.Context) ([]api.Upstream, error) {
 					continue
 				}
 				if r.Bad != "" {
-					m.Error = strings.TrimPrefix(m.Error+"; "+r.Bad, "; ")
+					m.Error, m.Fenced = strings.TrimPrefix(m.Error+"; "+r.Bad, "; "), true
 				}
 				if s := r.Suspicion; s.Violations > 0 {
 					m.Error = strings.TrimPrefix(fmt.Sprintf("%s; suspected, %d times, last at %s: %s", m.Error, s.Violations, s.At.UTC().Format(time.RFC3339), s.Last), "; ")

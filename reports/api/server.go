@@ -122,8 +122,17 @@ func (s *Server) split(dashboard http.Handler) http.Handler {
 			s.router.ServeHTTP(w, r)
 			return
 		}
-		dashboard.ServeHTTP(w, r)
+		dashboard.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), closingKey{}, s.closing.Done())))
 	})
+}
+
+type closingKey struct{}
+
+// Closing gives what is closed when the server that answers the request ends its live streams; nil, which is never
+// closed, outside of one.
+func Closing(ctx context.Context) <-chan struct{} {
+	done, _ := ctx.Value(closingKey{}).(<-chan struct{})
+	return done
 }
 
 // alias serves a route under its versioned path.

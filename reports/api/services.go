@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/csfproxy/csfproxy/csf"
 )
@@ -25,9 +26,12 @@ var (
 // Services is everything that the API and the dashboard read and call. A nil field answers 503: this node has
 // no such service. All methods are called from many goroutines and must return when ctx ends.
 type Services struct {
-	Coverage     CoverageReader
-	Controls     ControlReader
-	Events       EventReader
+	Coverage CoverageReader
+	Controls ControlReader
+	Events   EventReader
+	// Finder gives single events, Load the node's recent load.
+	Finder       EventFinder
+	Load         LoadReader
 	Findings     FindingReader
 	Sessions     SessionControl
 	Containments ContainmentControl
@@ -70,6 +74,22 @@ type EventReader interface {
 	// Events gives at most q.Limit events that match q, and the cursor of the page after them ("" at the end).
 	// The cursor is the reader's own; one that it did not make is ErrInvalid.
 	Events(ctx context.Context, q EventQuery) (events []csf.Event, next string, err error)
+}
+
+// EventFinder gives single stored events.
+type EventFinder interface {
+	// Event gives the event of the node with the number and, unless at is zero, the time; ErrNotFound when there is
+	// none. With the time it reads one day of the store instead of all.
+	Event(ctx context.Context, node string, seq uint64, at time.Time) (csf.Event, error)
+	// Statements gives at most limit of the statement records of an event that has a block, in their order, and how
+	// many the block has.
+	Statements(ctx context.Context, e csf.Event, limit int) (list []Statement, total int, err error)
+}
+
+// LoadReader gives what the node did, second by second, for charts. It works with the event store down.
+type LoadReader interface {
+	// Load gives the samples after since that are kept in memory, oldest first, one for each second.
+	Load(ctx context.Context, since time.Time) ([]LoadSample, error)
 }
 
 // FindingReader lists findings, newest first: open ones and those closed within the retention.

@@ -119,6 +119,20 @@ type Event struct {
 	CSF []string `json:"csf" doc:"Subcategories that the event is evidence for"`
 }
 
+// Statement is one executed statement as its record keeps it. Parameters are in no record.
+type Statement struct {
+	Session     string        `json:"session"`
+	Fingerprint string        `json:"fingerprint"`
+	Text        string        `json:"text,omitempty" doc:"Redacted: literals are left out; empty: not known"`
+	Kind        string        `json:"kind"`
+	Outcome     string        `json:"outcome" enum:"ok,error,refused,cancelled,unknown"`
+	SQLSTATE    string        `json:"sqlstate,omitempty"`
+	Start       time.Time     `json:"start"`
+	Duration    time.Duration `json:"duration"`
+	Rows        uint64        `json:"rows"`
+	Bytes       uint64        `json:"bytes"`
+}
+
 // Finding is what a rule concluded from events.
 type Finding struct {
 	ID            string         `json:"id"`
@@ -235,6 +249,7 @@ type Member struct {
 	Address  string    `json:"address"`
 	Role     string    `json:"role" enum:"primary,standby,unknown"`
 	Up       bool      `json:"up"`
+	Fenced   bool      `json:"fenced" doc:"It gets no session until it is let in again; error says why"`
 	LagBytes int64     `json:"lag_bytes"`
 	Sessions int       `json:"sessions"`
 	Checked  time.Time `json:"checked,omitzero"`
@@ -344,6 +359,35 @@ type Report struct {
 	By      string    `json:"by"`
 	Bytes   int64     `json:"bytes"`
 	SHA256  string    `json:"sha256"`
+}
+
+// LoadSample is what the node did in one second. Counts are of that second, levels are those at its end.
+type LoadSample struct {
+	Time     time.Time `json:"time"`
+	Sessions int       `json:"sessions"`
+	// Accepted and Rejected count connections.
+	Accepted int64 `json:"accepted"`
+	Rejected int64 `json:"rejected"`
+	// Statements ended in the second, Failed of them with an error or a refusal.
+	Statements int64 `json:"statements"`
+	Failed     int64 `json:"failed"`
+	// BytesIn came from clients, BytesOut went to them.
+	BytesIn  int64 `json:"bytes_in"`
+	BytesOut int64 `json:"bytes_out"`
+	// P50US, P95US and P99US are quantiles of the statements' durations in microseconds, as the ingress saw them, at
+	// most 25 % above the true value; 0 without statements.
+	P50US int64 `json:"p50_us"`
+	P95US int64 `json:"p95_us"`
+	P99US int64 `json:"p99_us"`
+	// Events were recorded, Stored of them and of earlier ones reached the event store; Behind wait in the spool.
+	Events int64 `json:"events"`
+	Stored int64 `json:"stored"`
+	Behind int64 `json:"behind"`
+	// SpoolBytes of SpoolLimit are in use.
+	SpoolBytes int64 `json:"spool_bytes"`
+	SpoolLimit int64 `json:"spool_limit"`
+	// StoreUp says whether the event store takes events.
+	StoreUp bool `json:"store_up"`
 }
 
 // Checkpoint is a signed state of the transparency log.

@@ -3,13 +3,13 @@ package web
 import (
 	"bytes"
 	"context"
-	"embed"
 	"errors"
 	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -17,14 +17,15 @@ import (
 	"github.com/csfproxy/csfproxy/reports/api"
 )
 
-//go:embed pages/*.html style.css
-var files embed.FS
-
 const (
 	maxFormBytes = 16 << 10
 	pageTimeout  = time.Minute
-	pageItems    = 100
-	contentRules = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+	// actTimeout is for acts that wait for their end: a report of a long period, all self-tests.
+	actTimeout = 10 * time.Minute
+	pageItems  = 100
+	// recordEvery is how often a part that a page reads again and again leaves an event.
+	recordEvery  = 5 * time.Minute
+	contentRules = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
 // Options is what New needs.
@@ -46,8 +47,11 @@ type Dashboard struct {
 	now      func() time.Time
 	log      *slog.Logger
 	signIns  *signIns
+	roles    map[string]api.Role // what the routes of the API ask for, by id
 	pages    map[string]*template.Template
-	style    []byte
+	assets   assets
+	covered  *coverageCache
+	rates    *rates
 	handler  http.Handler
 }
 
@@ -56,20 +60,26 @@ func New(o Options) (*Dashboard, error) {
 	if o.Guard == nil {
 		return nil, errors.New("dashboard: no guard: nobody could be told apart")
 	}
-	d := &Dashboard{services: o.Services, guard: o.Guard, tls: o.TLS, now: o.Now, log: o.Log,
-		signIns: &signIns{byID: map[string]*signIn{}}, pages: map[string]*template.Template{}}
+	d := &Dashboard{services: o.Services, guard: o.Guard, tls: o.TLS, now: o.Now, log: o.Log, signIns: &signIns{byID: map[string]*signIn{}},
+		roles: map[string]api.Role{}, pages: map[string]*template.Template{}, covered: newCoverageCache(), rates: &rates{}}
 	if d.now == nil {
 		d.now = time.Now
 	}
 	if d.log == nil {
 		d.log = slog.Default()
 	}
-	var err error
-	if d.style, err = files.ReadFile("style.css"); err != nil {
-		return nil, fmt.Errorf("dashboard: %w", err)
+	for _, r := range api.Routes() {
+		d.roles[r.ID] = r.Role
 	}
-	for _, name := range []string{"signin", "coverage", "row", "sessions", "events", "findings", "containments", "upstreams", "health", "problem"} {
-		d.pages[name], err = template.New("layout.html").Funcs(functions()).ParseFS(files, "pages/layout.html", "pages/"+name+".html")
+	var err error
+	if d.assets, err = loadAssets(); err != nil {
+		return nil, err
+	}
+	call := functions()
+	call["asset"] = d.assets.link
+	for _, name := range []string{"signin", "coverage", "rows", "row", "live", "sessions", "session", "events", "event", "findings", "containments",
+		"upstreams", "selftests", "evidence", "registers", "health", "problem"} {
+		d.pages[name], err = template.New("layout.html").Funcs(call).ParseFS(files, "pages/layout.html", "pages/"+name+".html")
 		if err != nil {
 			return nil, fmt.Errorf("dashboard: %w", err)
 		}
@@ -83,37 +93,64 @@ func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.handle
 
 func (d *Dashboard) routes() http.Handler {
 	r := chi.NewRouter()
-	r.Get("/style.css", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/css; charset=utf-8")
-		_, _ = w.Write(d.style) // a reader who is gone misses nothing
-	})
+	r.Get("/assets/{version}/{name}", d.assets.serve)
 	r.Get("/signin", d.signInPage)
 	r.Post("/signin", d.doSignIn)
-	r.Post("/signout", d.act("/signout", api.RoleAuditor, d.signOut))
-	r.Get("/", d.show("/", "coverage", d.coverage))
-	r.Get("/coverage/{id}", d.show("/coverage/{id}", "row", d.row))
-	r.Get("/sessions", d.show("/sessions", "sessions", d.sessions))
-	r.Get("/events", d.show("/events", "events", d.events))
-	r.Get("/findings", d.show("/findings", "findings", d.findings))
-	r.Get("/containments", d.show("/containments", "containments", d.containments))
-	r.Get("/upstreams", d.show("/upstreams", "upstreams", d.upstreams))
-	r.Get("/health", d.show("/health", "health", d.health))
-	r.Post("/sessions/kill", d.act("/sessions/kill", api.RoleOperator, d.kill))
-	r.Post("/containments", d.act("/containments", api.RoleOperator, d.contain))
-	r.Post("/containments/lift", d.act("/containments/lift", api.RoleOperator, d.lift))
-	r.Post("/runs", d.act("/runs", api.RoleOperator, d.startRun))
-	r.Post("/upstreams/pause", d.act("/upstreams/pause", api.RoleOperator, d.pause))
-	r.Post("/upstreams/resume", d.act("/upstreams/resume", api.RoleOperator, d.resume))
+	r.Post("/signout", d.act("/signout", "version", d.signOut)) // whoever is signed in may leave
+
+	// Pages; each with the route of the API that shows the same.
+	r.Get("/", d.show("/", "coverage", "get-coverage", d.coverage))
+	r.Get("/rows", d.show("/rows", "rows", "get-coverage", d.rows))
+	r.Get("/coverage/{id}", d.show("/coverage/{id}", "row", "get-coverage-row", d.row))
+	r.Get("/live", d.show("/live", "live", "readyz", d.live))
+	r.Get("/live/load", d.loadData)
+	r.Get("/sessions", d.show("/sessions", "sessions", "list-sessions", d.sessions))
+	r.Get("/sessions/{id}", d.show("/sessions/{id}", "session", "get-session", d.session))
+	r.Get("/events", d.show("/events", "events", "list-events", d.events))
+	r.Get("/events/stream", d.stream)
+	r.Get("/events/{node}/{seq}/proof", d.proofFile)
+	r.Get("/events/{node}/{seq}", d.show("/events/{node}/{seq}", "event", "list-events", d.event))
+	r.Get("/findings", d.show("/findings", "findings", "list-findings", d.findings))
+	r.Get("/containments", d.show("/containments", "containments", "list-containments", d.containments))
+	r.Get("/upstreams", d.show("/upstreams", "upstreams", "list-upstreams", d.upstreams))
+	r.Get("/selftests", d.show("/selftests", "selftests", "list-selftests", d.selfTests))
+	r.Get("/evidence", d.show("/evidence", "evidence", "list-reports", d.evidence))
+	r.Get("/evidence/reports/{id}", d.download)
+	r.Get("/registers", d.show("/registers", "registers", "list-identities", d.registers))
+	r.Get("/health", d.show("/health", "health", "readyz", d.health))
+
+	// Acts; each with the route of the API that does the same, whose role it needs.
+	r.Post("/sessions/kill", d.act("/sessions/kill", "kill-session", d.kill))
+	r.Post("/containments", d.act("/containments", "contain", d.contain))
+	r.Post("/containments/lift", d.act("/containments/lift", "lift-containment", d.lift))
+	r.Post("/runs", d.act("/runs", "start-run", d.startRun))
+	r.Post("/upstreams/pause", d.act("/upstreams/pause", "pause-upstream", d.pause))
+	r.Post("/upstreams/resume", d.act("/upstreams/resume", "resume-upstream", d.resume))
+	r.Post("/upstreams/rejoin", d.act("/upstreams/rejoin", "rejoin-member", d.rejoin))
+	r.Post("/upstreams/switchover", d.act("/upstreams/switchover", "switchover", d.switchover))
+	r.Post("/selftests", d.act("/selftests", "run-selftests", d.runSelfTests))
+	r.Post("/evidence/reports", d.act("/evidence/reports", "make-report", d.makeReport))
+	r.Post("/evidence/reports/cancel", d.act("/evidence/reports/cancel", "cancel-report", d.cancelReport))
+	r.Post("/evidence/holds", d.act("/evidence/holds", "apply-hold", d.applyHold))
+	r.Post("/evidence/holds/release", d.act("/evidence/holds/release", "release-hold", d.releaseHold))
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
-		d.problem(w, r, view{}, http.StatusNotFound, "There is no such page.")
+		d.problem(w, r, d.view(signIn{}), http.StatusNotFound, "There is no such page.")
 	})
 	protected := http.NewCrossOriginProtection().Handler(r)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", contentRules)
-		ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
+		if r.URL.Path == "/events/stream" { // it sets its own deadlines
+			protected.ServeHTTP(w, r)
+			return
+		}
+		limit := pageTimeout
+		if r.Method == http.MethodPost {
+			limit = actTimeout
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), limit)
 		defer cancel()
 		r.Body = http.MaxBytesReader(w, r.Body, maxFormBytes)
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(pageTimeout + 10*time.Second)) // a recorder has none
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(limit + 10*time.Second)) // a recorder has none
 		protected.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
@@ -125,17 +162,28 @@ type view struct {
 	Person api.Person
 	Form   string // the token of the page's forms
 	Notice string
+	Node   string
 	Data   any
+
+	roles map[string]api.Role
 }
 
-// Acts says whether the person may act.
-func (v view) Acts() bool { return v.Person.Role.May(api.RoleOperator) }
+func (d *Dashboard) view(x signIn) view {
+	return view{Person: x.person, Form: x.form, Node: d.services.Version.Node, roles: d.roles}
+}
 
-// current gives the sign-in of the request, or sends the browser to the sign-in page.
+// May says whether the person may use the API's route of the id. It decides what a page offers; act decides what is
+// done.
+func (v view) May(route string) bool {
+	need, ok := v.roles[route]
+	return ok && v.Person.Role.May(need)
+}
+
+// current gives the sign-in of the request, or sends the browser to the sign-in page. What a page reads by itself does
+// not keep a sign-in alive that nobody uses.
 func (d *Dashboard) current(w http.ResponseWriter, r *http.Request, route string) (signIn, bool) {
-	cookie, err := r.Cookie(d.cookieName())
-	if err == nil {
-		if x, ok := d.signIns.use(cookie.Value, d.now()); ok {
+	if cookie, err := r.Cookie(d.cookieName()); err == nil {
+		if x, ok := d.signIns.use(cookie.Value, d.now(), !byItself(r)); ok {
 			person, tell, err := d.guard.Check(r, x.token)
 			if err == nil {
 				x.person = person
@@ -148,29 +196,66 @@ func (d *Dashboard) current(w http.ResponseWriter, r *http.Request, route string
 		}
 	}
 	d.setCookie(w, "")
+	if byItself(r) {
+		w.Header().Set("HX-Redirect", "/signin")
+		w.WriteHeader(http.StatusUnauthorized)
+		return signIn{}, false
+	}
 	http.Redirect(w, r, "/signin", http.StatusSeeOther)
 	return signIn{}, false
 }
 
-// show serves a page that a loader fills.
-func (d *Dashboard) show(route, page string, load func(r *http.Request) (title string, data any, err error)) http.HandlerFunc {
+// byItself says whether a script of the page asks, for a part of it or for data.
+func byItself(r *http.Request) bool {
+	return r.Header.Get("HX-Request") != "" || r.URL.Path == "/live/load" || r.URL.Path == "/events/stream"
+}
+
+// show serves a page that a loader fills, or with ?part=NAME one part of it, which the page reads again while it is
+// open. A part leaves an event as the page does, but at most every recordEvery.
+func (d *Dashboard) show(route, page, asks string, load func(r *http.Request) (title string, data any, err error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		x, ok := d.current(w, r, route)
 		if !ok {
 			return
 		}
-		v := view{Path: r.URL.Path, Person: x.person, Form: x.form, Notice: notices()[r.URL.Query().Get("done")]}
+		part := r.URL.Query().Get("part")
+		v := d.view(x)
+		v.Path, v.Notice = r.URL.Path, notices()[r.URL.Query().Get("done")]
+		object := objectOf(r)
+		if !x.person.Role.May(d.roles[asks]) {
+			d.refuse(w, r, v, route, object, d.roles[asks])
+			return
+		}
+		if part != "" && d.pages[page].Lookup("part-"+part) == nil {
+			d.problem(w, r, v, http.StatusNotFound, "There is no such part of the page.")
+			return
+		}
 		title, data, err := load(r)
+		status, text := http.StatusOK, ""
 		if err != nil {
-			status, text := d.explain(r, err)
-			d.record(r, x.person, route, chi.URLParam(r, "id"), "", status)
+			status, text = d.explain(r, err)
+		}
+		if part == "" || d.signIns.due(x.id, route+" "+object, d.now()) {
+			d.record(r, x.person, route, object, "", status)
+		}
+		if err != nil {
 			d.problem(w, r, v, status, text)
 			return
 		}
 		v.Title, v.Data = title, data
-		d.record(r, x.person, route, chi.URLParam(r, "id"), "", http.StatusOK)
-		d.render(w, page, http.StatusOK, v)
+		d.render(w, r, page, status, v)
 	}
+}
+
+// objectOf gives what the address of a page names.
+func objectOf(r *http.Request) string {
+	if id := chi.URLParam(r, "id"); id != "" {
+		return id
+	}
+	if node := chi.URLParam(r, "node"); node != "" {
+		return node + "/" + chi.URLParam(r, "seq")
+	}
+	return ""
 }
 
 // outcome is what an act did.
@@ -180,22 +265,21 @@ type outcome struct {
 	done   string // entry of notices
 }
 
-// act serves a form's act: the role, the form's token, then do, then back to a page.
-func (d *Dashboard) act(route string, role api.Role, do func(r *http.Request, by api.Actor) (outcome, error)) http.HandlerFunc {
+// act serves a form's act: the form's token, the role that the API's route asks for, then do, then back to a page.
+func (d *Dashboard) act(route, asks string, do func(r *http.Request, by api.Actor) (outcome, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		x, ok := d.current(w, r, route)
 		if !ok {
 			return
 		}
-		v := view{Path: r.URL.Path, Person: x.person, Form: x.form}
+		v := d.view(x)
 		if !x.formMatches(r) {
 			d.record(r, x.person, route, "", "form", http.StatusForbidden)
 			d.problem(w, r, v, http.StatusForbidden, "The form is too old or came from elsewhere. Go back, reload the page and try again.")
 			return
 		}
-		if !x.person.Role.May(role) {
-			d.record(r, x.person, route, r.PostFormValue("id"), "role", http.StatusForbidden)
-			d.problem(w, r, v, http.StatusForbidden, fmt.Sprintf("This needs the role %s, and you are signed in as %s.", role, x.person.Role))
+		if need, ok := d.roles[asks]; !ok || !x.person.Role.May(need) {
+			d.refuse(w, r, v, route, r.PostFormValue("id"), need)
 			return
 		}
 		by := api.Actor{Name: x.person.Name, Role: x.person.Role, Reason: api.Clean(r.PostFormValue("reason"))}
@@ -210,8 +294,18 @@ func (d *Dashboard) act(route string, role api.Role, do func(r *http.Request, by
 		if out.next == "/signin" {
 			d.setCookie(w, "")
 		}
-		http.Redirect(w, r, out.next+"?done="+out.done, http.StatusSeeOther)
+		sign := "?"
+		if strings.Contains(out.next, "?") {
+			sign = "&"
+		}
+		http.Redirect(w, r, out.next+sign+"done="+out.done, http.StatusSeeOther)
 	}
+}
+
+// refuse answers what the person's role does not permit.
+func (d *Dashboard) refuse(w http.ResponseWriter, r *http.Request, v view, route, object string, need api.Role) {
+	d.record(r, v.Person, route, object, "role", http.StatusForbidden)
+	d.problem(w, r, v, http.StatusForbidden, fmt.Sprintf("This needs the role %s, and you are signed in as %s.", need, v.Person.Role))
 }
 
 // explain gives the status and the text of an error; text of errors that are not meant for people stays in the log.
@@ -238,24 +332,29 @@ func (d *Dashboard) record(r *http.Request, p api.Person, route, object, reason 
 
 func (d *Dashboard) problem(w http.ResponseWriter, r *http.Request, v view, status int, text string) {
 	v.Title, v.Path, v.Data = http.StatusText(status), r.URL.Path, text
-	d.render(w, "problem", status, v)
+	d.render(w, r, "problem", status, v)
 }
 
 // render renders the whole page before the first byte goes out, so that half a page is never taken for a whole one.
-func (d *Dashboard) render(w http.ResponseWriter, page string, status int, v view) {
+// A request for a part gets the part alone.
+func (d *Dashboard) render(w http.ResponseWriter, r *http.Request, page string, status int, v view) {
 	var b bytes.Buffer
-	if err := d.pages[page].Execute(&b, v); err != nil {
+	name := "layout.html"
+	if part := r.URL.Query().Get("part"); part != "" {
+		if name = "part-" + part; page == "problem" {
+			name = "content"
+		}
+	}
+	if err := d.pages[page].ExecuteTemplate(&b, name, v); err != nil {
 		d.log.LogAttrs(context.Background(), slog.LevelError, "a page of the dashboard did not render", slog.Any("error", err), slog.String("page", page))
 		http.Error(w, "The page could not be shown; the node's log says why.", http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes()) // a reader who is gone misses nothing
+	write(w, r, status, "text/html; charset=utf-8", b.Bytes())
 }
 
 func (d *Dashboard) signInPage(w http.ResponseWriter, r *http.Request) {
-	d.render(w, "signin", http.StatusOK, view{Title: "Sign in", Path: "/signin", Notice: notices()[r.URL.Query().Get("done")]})
+	d.render(w, r, "signin", http.StatusOK, view{Title: "Sign in", Path: "/signin", Notice: notices()[r.URL.Query().Get("done")]})
 }
 
 func (d *Dashboard) doSignIn(w http.ResponseWriter, r *http.Request) {
@@ -269,7 +368,7 @@ func (d *Dashboard) doSignIn(w http.ResponseWriter, r *http.Request) {
 		if tell {
 			d.record(r, api.Person{}, "/signin", "", why, status)
 		}
-		d.render(w, "signin", status, view{Title: "Sign in", Path: "/signin", Data: "Not signed in: " + err.Error() + "."})
+		d.render(w, r, "signin", status, view{Title: "Sign in", Path: "/signin", Data: "Not signed in: " + err.Error() + "."})
 		return
 	}
 	d.record(r, person, "/signin", "", "", http.StatusSeeOther)

@@ -3,7 +3,11 @@ package web
 import (
 	"fmt"
 	"html/template"
+	"math"
+	"net/netip"
+	"net/url"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,25 +18,31 @@ import (
 func functions() template.FuncMap {
 	return template.FuncMap{
 		"shape": shape, "class": class, "moment": moment, "since": since, "bytes": size, "facts": facts,
-		"short": short, "key": random, "dict": dict, "day": func(t time.Time) string { return t.UTC().Format("2006-01-02") },
+		"short": short, "key": random, "dict": dict, "day": func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
 		"kindDoc": func(k csf.Kind) string { info, _ := k.Info(); return info.Doc },
+		"clock":   clock, "iso": func(t time.Time) string { return t.UTC().Format(time.RFC3339) }, "eventLink": eventLink, "current": current,
+		"tail": func(id string) string { return id[strings.LastIndexByte(id, '-')+1:] }, "words": func(w ...string) []string { return w },
+		"host": host, "took": took, "rate": func(f float64) string { return strconv.FormatFloat(f, 'f', digits(f), 64) },
+		"size": func(f float64) string { return size(int64(f)) }, "bytesU": func(n uint64) string { return size(int64(min(n, math.MaxInt64))) },
+		"millis":  func(us int64) string { return strconv.FormatFloat(float64(us)/1000, 'f', digits(float64(us)/1000), 64) },
+		"percent": percent, "expiry": expiry, "join": join,
 	}
 }
 
 // shape gives each state a mark of its own, so that no state is told by colour alone.
 func shape(state string) string {
 	switch strings.ToUpper(state) {
-	case "EFFECTIVE", "OK", "PASSED", "SUCCEEDED", "UP":
+	case "EFFECTIVE", "OK", "PASSED", "SUCCEEDED", "UP", "LIVE", "IN FORCE", "INCLUDED", "WITNESSED", "DONE":
 		return "●"
-	case "EXCEPTION", "DEGRADED", "PAUSED", "MEDIUM":
+	case "EXCEPTION", "DEGRADED", "PAUSED", "MEDIUM", "EXPIRES SOON", "HELD":
 		return "◐"
-	case "FAILED", "CRITICAL", "HIGH", "OPEN", "DOWN", "ROLLED-BACK", "WOULD-FAIL":
+	case "FAILED", "CRITICAL", "HIGH", "OPEN", "DOWN", "ROLLED-BACK", "WOULD-FAIL", "FENCED", "EXPIRED", "ERROR", "REFUSED":
 		return "✕"
 	case "STALE", "VOID", "ABANDONED":
 		return "◇"
-	case "SUPPORTED", "LOW", "RUNNING":
+	case "SUPPORTED", "LOW", "RUNNING", "QUEUED":
 		return "△"
-	case "OUT OF SCOPE", "SKIPPED", "PENDING", "CLOSED":
+	case "OUT OF SCOPE", "SKIPPED", "PENDING", "CLOSED", "ENDED", "CANCELLED":
 		return "–"
 	}
 	return "○"
@@ -53,11 +63,95 @@ func class(state string) string {
 	return "none"
 }
 
-func moment(t time.Time) string {
+// moment gives a time with all that is stored of it, clock to the second.
+func moment(t time.Time) string { return written(t, "2006-01-02 15:04:05.000000") }
+
+func clock(t time.Time) string { return written(t, time.DateTime) }
+
+func written(t time.Time, form string) string {
 	if t.IsZero() {
 		return "–"
 	}
-	return t.UTC().Format("2006-01-02 15:04:05")
+	return t.UTC().Format(form)
+}
+
+// eventLink gives the address of an event's page, with its time, so that the store need not look through every day.
+func eventLink(e csf.Event) string {
+	return "/events/" + url.PathEscape(e.Node) + "/" + strconv.FormatUint(e.Seq, 10) + "?at=" + url.QueryEscape(e.Time.UTC().Format(time.RFC3339Nano))
+}
+
+// current says whether the page of path belongs to the entry of the menu that leads to to.
+func current(path, to string) bool {
+	if to == "/" {
+		return path == "/" || path == "/rows" || strings.HasPrefix(path, "/coverage/")
+	}
+	return path == to || strings.HasPrefix(path, to+"/")
+}
+
+// host gives the address without a port.
+func host(client string) string {
+	if ap, err := netip.ParseAddrPort(client); err == nil {
+		return ap.Addr().String()
+	}
+	return client
+}
+
+// took gives a duration as statements have it.
+func took(d time.Duration) string {
+	switch {
+	case d < time.Millisecond:
+		return fmt.Sprintf("%d µs", d.Microseconds())
+	case d < time.Second:
+		return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
+	}
+	return fmt.Sprintf("%.2f s", d.Seconds())
+}
+
+// digits gives how many places after the point say something.
+func digits(f float64) int {
+	switch {
+	case f == 0 || f >= 100:
+		return 0
+	case f >= 10:
+		return 1
+	}
+	return 2
+}
+
+func percent(part, whole int64) string {
+	if whole <= 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.1f %%", 100*float64(part)/float64(whole))
+}
+
+// expirySoon is how long before its end an approval is shown as ending.
+const expirySoon = 30 * 24 * time.Hour
+
+// expiry gives the state of an approval.
+func expiry(expired bool, end, now time.Time) string {
+	switch {
+	case expired:
+		return "expired"
+	case end.Sub(now) < expirySoon:
+		return "expires soon"
+	}
+	return "in force"
+}
+
+// join gives a list of anything in one line.
+func join(list any) string {
+	switch l := list.(type) {
+	case []string:
+		return strings.Join(l, ", ")
+	case []netip.Prefix:
+		var s []string
+		for _, p := range l {
+			s = append(s, p.String())
+		}
+		return strings.Join(s, ", ")
+	}
+	return fmt.Sprint(list)
 }
 
 // since gives a length of time between two moments in words of one unit.
@@ -72,8 +166,10 @@ func since(from, to time.Time) string {
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	case d < 2*time.Hour:
 		return fmt.Sprintf("%d min", int(d.Minutes()))
-	default:
+	case d < 72*time.Hour:
 		return fmt.Sprintf("%d h", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%d days", int(d.Hours()/24))
 	}
 }
 

@@ -15,15 +15,20 @@ const (
 	signInLife = 8 * time.Hour
 	signInIdle = 30 * time.Minute
 	maxSignIns = 256
+	// maxTold bounds the parts of one sign-in whose last event is remembered.
+	maxTold = 256
 )
 
 // signIn is one person at one browser.
 type signIn struct {
+	id     string
 	token  string // asked of the register at each request
 	form   string // the token of its forms
 	person api.Person
 	began  time.Time
 	used   time.Time
+	// told says when the parts of a page that the page reads by itself last left an event.
+	told map[string]time.Time
 }
 
 // signIns are the people at their browsers, by the value of their cookie.
@@ -54,7 +59,7 @@ func (s *signIns) start(token string, p api.Person, now time.Time) string {
 		delete(s.byID, oldest)
 	}
 	id := random()
-	s.byID[id] = &signIn{token: token, form: random(), person: p, began: now, used: now}
+	s.byID[id] = &signIn{id: id, token: token, form: random(), person: p, began: now, used: now, told: map[string]time.Time{}}
 	return id
 }
 
@@ -62,8 +67,8 @@ func (x *signIn) over(now time.Time) bool {
 	return now.Sub(x.began) > signInLife || now.Sub(x.used) > signInIdle
 }
 
-// use gives the sign-in of a cookie and notes that it is in use. The copy is the caller's.
-func (s *signIns) use(id string, now time.Time) (signIn, bool) {
+// use gives the sign-in of a cookie and, for a request of a person, notes that it is in use. The copy is the caller's.
+func (s *signIns) use(id string, now time.Time, person bool) (signIn, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	x := s.byID[id]
@@ -74,8 +79,28 @@ func (s *signIns) use(id string, now time.Time) (signIn, bool) {
 		delete(s.byID, id)
 		return signIn{}, false
 	}
-	x.used = now
+	if person {
+		x.used = now
+	}
 	return *x, true
+}
+
+// due says whether a read of the object that nobody asked for by hand is to leave an event, and notes that it did.
+func (s *signIns) due(id, object string, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x := s.byID[id]
+	if x == nil {
+		return true
+	}
+	if last, ok := x.told[object]; ok && now.Sub(last) < recordEvery {
+		return false
+	}
+	if len(x.told) >= maxTold {
+		clear(x.told)
+	}
+	x.told[object] = now
+	return true
 }
 
 func (s *signIns) end(id string) {

@@ -12,8 +12,11 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/reports/api"
+	"github.com/csfproxy/csfproxy/store/translog"
 )
 
 // Now gives the estate's present.
@@ -32,6 +35,8 @@ type Estate struct {
 
 	// Ready is what Components gives.
 	Ready []api.Component
+	// Stream is what the live streams hear.
+	Stream *api.Fanout
 	// Err, when set, is what every read gives.
 	Err error
 	// RecordErr, when set, is what Record gives.
@@ -40,7 +45,7 @@ type Estate struct {
 
 // New gives an estate with something of everything.
 func New() *Estate {
-	e := &Estate{Ready: []api.Component{
+	e := &Estate{Stream: api.NewFanout(), Ready: []api.Component{
 		{Name: "spool", Status: api.StatusOK, Detail: "1,204 events, all stored"},
 		{Name: "store", Status: api.StatusDegraded, Detail: "unreachable for 12 s; events stay in the spool"},
 		{Name: "listener apps", Status: api.StatusOK, Detail: "0.0.0.0:6432"},
@@ -69,8 +74,8 @@ func New() *Estate {
 // Services gives the estate as the services of the API.
 func (e *Estate) Services() api.Services {
 	return api.Services{
-		Coverage: e, Controls: e, Events: e, Findings: e, Sessions: e, Containments: e, Registers: e, Upstreams: e,
-		Runbooks: e, SelfTests: e, Reports: e, Proofs: e, Holds: e, Custody: e, Health: e, Recorder: e, Stream: api.NewFanout(),
+		Coverage: e, Controls: e, Events: e, Finder: e, Load: loads{e}, Findings: e, Sessions: e, Containments: e, Registers: e, Upstreams: e,
+		Runbooks: e, SelfTests: e, Reports: e, Proofs: e, Holds: e, Custody: e, Health: e, Recorder: e, Stream: e.Stream,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "csfproxy_sessions 25\n") }),
 		Version: api.Version{Version: "0.1.0", Commit: "abcdef0", Go: "go1.26", Node: "edge-1", Mapping: "1.0"},
 	}
@@ -88,6 +93,13 @@ func (e *Estate) Recorded() []csf.Event {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return append([]csf.Event{}, e.events...)
+}
+
+// Empty takes the sessions, containments, runs and reports away.
+func (e *Estate) Empty() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.sessions, e.containments, e.runs, e.reports = nil, nil, nil, nil
 }
 
 // Reset makes the estate as New gives it, but for the exported fields.
@@ -128,13 +140,21 @@ func (e *Estate) Coverage(_ context.Context, p api.Period) (api.Coverage, error)
 	states := csf.States()
 	for i, s := range csf.Subcategories() {
 		row := api.CoverageRow{ID: s.ID, Function: s.ID[:2], Category: s.ID[:5], Title: "What the subcategory asks for, in one line.", Mode: "ENFORCE", Strength: "strong",
-			State: string(states[i%len(states)]), Why: "14,020 connections, no violation; the self-test passed 24 times", Controls: []string{"tls-required"},
+			State: string(states[(i+earlier(p, i))%len(states)]), Why: "14,020 connections, no violation; the self-test passed 24 times", Controls: []string{"tls-required"},
 			Population: 14020, SelfTestsRun: 24, LastEvidence: Now(), Limit: "Only connections that come through this ingress."}
 		c.States[row.State]++
 		c.Modes[row.Mode]++
 		c.Rows = append(c.Rows, row)
 	}
 	return c, e.Err
+}
+
+// earlier makes every ninth row differ in periods that ended in the past.
+func earlier(p api.Period, row int) int {
+	if p.To.Before(Now()) && row%9 == 0 {
+		return 1
+	}
+	return 0
 }
 
 // Controls has one control.
@@ -172,6 +192,51 @@ func (e *Estate) Events(_ context.Context, q api.EventQuery) ([]csf.Event, strin
 		}
 	}
 	return list, "", nil
+}
+
+// Event gives the event of Events with the number, and one with a statement block under 1000.
+func (e *Estate) Event(ctx context.Context, node string, seq uint64, _ time.Time) (csf.Event, error) {
+	if seq == 1000 {
+		return csf.Event{Seq: seq, Node: node, Time: Now(), Kind: csf.QueryObserved, Block: []byte{0}, Facts: csf.Facts{"statements": 3}}, e.Err
+	}
+	list, _, err := e.Events(ctx, api.EventQuery{Limit: 250})
+	if err != nil {
+		return csf.Event{}, err
+	}
+	for _, ev := range list {
+		if ev.Node == node && ev.Seq == seq {
+			return ev, nil
+		}
+	}
+	return csf.Event{}, fmt.Errorf("%w: event %d", api.ErrNotFound, seq)
+}
+
+// Statements gives three.
+func (e *Estate) Statements(_ context.Context, _ csf.Event, limit int) ([]api.Statement, int, error) {
+	var list []api.Statement
+	for i, outcome := range []string{"ok", "error", "refused"} {
+		list = append(list, api.Statement{Session: "0195f000-0000-7000-8000-000000000001", Fingerprint: "00000000deadbeef", Text: "select * from orders where id = $1",
+			Kind: "select", Outcome: outcome, Start: Now(), Duration: time.Duration(i*i*900+80) * time.Microsecond, Rows: uint64(i), Bytes: 4096})
+	}
+	return list[:min(limit, 3)], 3, e.Err
+}
+
+// loads gives samples of the last quarter of an hour.
+type loads struct{ e *Estate }
+
+// Load gives one sample for each second, with two waves of work.
+func (l loads) Load(_ context.Context, since time.Time) ([]api.LoadSample, error) {
+	var out []api.LoadSample
+	for i := range 900 {
+		t := Now().Add(time.Duration(i-899) * time.Second)
+		if !t.After(since) {
+			continue
+		}
+		wave := int64(200 + 150*((i/40)%5))
+		out = append(out, api.LoadSample{Time: t, Sessions: 25, Accepted: int64(i % 3), Rejected: int64(i % 41 / 40), Statements: wave * 10, Failed: int64(i % 7), BytesIn: wave * 900,
+			BytesOut: wave * 7000, P50US: 220 + wave, P95US: 900 + wave, P99US: 4000 + 3*wave, Events: wave / 2, Stored: wave / 2, Behind: int64(i % 90), SpoolBytes: 1 << 20, SpoolLimit: 1 << 30, StoreUp: true})
+	}
+	return out, l.e.Err
 }
 
 // Findings has an open and a closed one.
@@ -321,9 +386,9 @@ func (e *Estate) Start(_ context.Context, r api.RunRequest, by api.Actor) (api.R
 	return run, nil
 }
 
-// Results has one.
+// Results has one that the sandbox confirms.
 func (e *Estate) Results(context.Context) ([]api.SelfTestResult, error) {
-	return []api.SelfTestResult{{ID: "t-1", Control: "tls-required", Time: Now(), Milliseconds: 12, Outcome: "passed"}}, e.Err
+	return []api.SelfTestResult{{ID: "t-1", Control: "tls-required", Time: Now(), Milliseconds: 12, Outcome: "passed", Sandbox: "failed", SandboxDetail: "plaintext was accepted"}}, e.Err
 }
 
 // Run gives a result for each control.
@@ -383,12 +448,38 @@ func (e *Estate) Cancel(_ context.Context, id string, by api.Actor) error {
 	return fmt.Errorf("%w: report %s", api.ErrNotFound, id)
 }
 
-// Proof has one for edge-1.
+// Proof has those of edge-1, in a log of 1024 leaves whose data is their number.
 func (e *Estate) Proof(_ context.Context, node string, seq uint64) ([]byte, error) {
-	if node != "edge-1" {
+	const size = 1024
+	if node != "edge-1" || seq > size {
 		return nil, fmt.Errorf("%w: event %s:%d", api.ErrNotFound, node, seq)
 	}
-	return fmt.Appendf(nil, "c2sp.org/tlog-proof@v1\nindex %d\n\n", seq-1), e.Err
+	var stored []tlog.Hash
+	read := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+		var list []tlog.Hash
+		for _, i := range indexes {
+			list = append(list, stored[i])
+		}
+		return list, nil
+	})
+	for i := range int64(size) {
+		hashes, err := tlog.StoredHashes(i, fmt.Appendf(nil, "leaf %d", i), read)
+		if err != nil {
+			return nil, err
+		}
+		stored = append(stored, hashes...)
+	}
+	root, err := tlog.TreeHash(size, read)
+	if err != nil {
+		return nil, err
+	}
+	hashes, err := tlog.ProveRecord(size, int64(seq-1), read)
+	if err != nil {
+		return nil, err
+	}
+	p := translog.Proof{Index: int64(seq - 1), Hashes: hashes, Extra: fmt.Appendf(nil, "leaf %d", seq-1),
+		Checkpoint: fmt.Appendf(nil, "evidence.example/log\n%d\n%s\n\n— evidence.example/log AAAAAA==\n— witness.example AAAAAA==\n", size, root)}
+	return p.Text(), e.Err
 }
 
 // Checkpoints has sizes 10, 20, 30.
@@ -396,7 +487,7 @@ func (e *Estate) Checkpoints(_ context.Context, after int64, limit int) ([]api.C
 	var out []api.Checkpoint
 	for size := int64(10); size <= 30 && len(out) < limit; size += 10 {
 		if size > after {
-			out = append(out, api.Checkpoint{Size: size, Root: "r", Time: Now(), Note: fmt.Sprintf("evidence.example/log\n%d\nr\n\n", size)})
+			out = append(out, api.Checkpoint{Size: size, Root: "r", Time: Now(), Note: fmt.Sprintf("evidence.example/log\n%d\nr\n\n— evidence.example/log AAAAAA==\n— witness.example AAAAAA==\n", size)})
 		}
 	}
 	return out, e.Err
