@@ -33,7 +33,7 @@ type setup struct {
 	Limits     string   // more of limits
 	Identities []string // made by row
 	Audit      string   // the value of audit
-	Store      string   // the store's URL; "private" is one under the data directory
+	Store      string   // the store's URL; "private" is one under the data directory, "own" a database of its own
 	Member     string   // address of the cluster's member, the tests' server
 	Protocol   string   // asked of the member, 3.2
 	API        string
@@ -119,6 +119,8 @@ func (s *setup) write(t *testing.T) string {
 		s.StoreURL = world.db.TCPURL("events", "", "") + "?sslmode=disable"
 	case "private":
 		s.StoreURL = ""
+	case "own": // a log has one key, which is the node's
+		s.StoreURL = world.db.TCPURL(createDatabase(t, "events_"+strings.ToLower(strings.ReplaceAll(t.Name(), "/", "_"))), "", "") + "?sslmode=disable"
 	default:
 		s.StoreURL = s.Store
 	}

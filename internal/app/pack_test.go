@@ -54,7 +54,7 @@ func (n *node) packed() (api.Report, string) {
 // TestPacks makes two packs of a running node, the second of which continues the first, and verifies them as an auditor
 // would; then proofs, samples, holds and custody.
 func TestPacks(t *testing.T) {
-	n := startNode(t, setup{API: "127.0.0.1:0"})
+	n := startNode(t, setup{Store: "own", API: "127.0.0.1:0"})
 	c := n.dial("app", "app")
 	if _, err := c.Exec(t.Context(), "SELECT 1"); err != nil {
 		t.Fatal(err)

@@ -104,7 +104,7 @@ func TestContain(t *testing.T) {
 
 // TestReports makes each format by REST and reads it back.
 func TestReports(t *testing.T) {
-	n := startNode(t, setup{API: "127.0.0.1:0"})
+	n := startNode(t, setup{Store: "own", API: "127.0.0.1:0"})
 	c := n.dial("app", "app")
 	if _, err := c.Exec(t.Context(), "SELECT 1"); err != nil {
 		t.Fatal(err)

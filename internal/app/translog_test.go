@@ -19,7 +19,7 @@ import (
 )
 
 func TestNodeSignsAWitnessedLog(t *testing.T) {
-	n := startNode(t, setup{API: "127.0.0.1:0"})
+	n := startNode(t, setup{Store: "own", API: "127.0.0.1:0"})
 	eventually(t, "a checkpoint", func() error {
 		_, err := os.Stat(filepath.Join(n.App.cfg.Load().Node.DataDir, "log", "last-checkpoint"))
 		return err
