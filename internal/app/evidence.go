@@ -57,7 +57,36 @@ func (a *App) reportInput(ctx context.Context, p reports.Period, by, mapping str
 			return reports.Input{}, facts{}, nil, err
 		}
 	}
+	if in.Log, err = a.logState(ctx, db, p); err != nil {
+		return reports.Input{}, facts{}, nil, err
+	}
+	if in.Log != nil {
+		in.Leaf = func(ctx context.Context, e csf.Event) (int64, error) { return leafOf(ctx, db, e.Node, e.Seq) }
+	}
 	return in, facts{db: db, spooled: map[string]uint64{cfg.Node.Name: a.records.spool.Stats().LastSeq}}, db, nil
+}
+
+// logState is the report's part on the transparency log: its newest checkpoint, the leaves around the period and who
+// cosigned; nil as long as nothing is signed.
+func (a *App) logState(ctx context.Context, db *store.DB, p reports.Period) (*reports.Log, error) {
+	c, ok, err := db.LatestCheckpoint(ctx)
+	if err != nil || !ok {
+		return nil, err
+	}
+	span, err := db.Span(ctx, p.From, p.To, 0, c.Size)
+	if err != nil {
+		return nil, err
+	}
+	l := &reports.Log{Origin: a.translog.key.Name(), KeyID: a.translog.key.KeyID(), Size: c.Size, Root: c.Root.String(), Time: c.Time,
+		Checkpoint: string(c.Note), First: span.First, Last: span.Last, Witnesses: []reports.Witness{}}
+	witnesses, err := db.Witnesses(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range witnesses {
+		l.Witnesses = append(l.Witnesses, reports.Witness{Name: w.Witness, Size: w.Size, Time: w.Time})
+	}
+	return l, nil
 }
 
 // registerEntries are the configuration's registers as a report lists them.
