@@ -47,7 +47,7 @@ var differs = map[string][2]string{
 	"ST-26": {"R(10)", "replication needs an identity that permits it; who has not proved the password is not told"},
 	"ST-38": {"R(10)", "an unregistered user meets a mock exchange and then 28P01"},
 	"SM-12": {"V Z", "a FunctionCall passes unless a rule or the inspector refuses it"},
-	"CP-01": {"C Z G fatal:08P01", "a Query inside COPY IN ends the session at once; PostgreSQL takes two messages to say so"},
+	"CP-01": {"C Z G fatal:08P01 or C Z G error:08P01 fatal:08P01", "a Query inside COPY IN ends the session at once; one that came before the CopyInResponse is PostgreSQL's to refuse, which takes two messages"},
 	"CP-06": {"C Z", "COPY TO PROGRAM passes unless the inspector refuses it; the built-in rules do"},
 	"ST-28": {"cut", "the error of protocol 2 has no length: see TestOldProtocolIsRefusedInItsOwnForm"},
 	"TL-02": {"N fatal:0A000", ""}, "TL-03": {"N N fatal:0A000", ""}, "TL-05": {"close", ""},
@@ -80,7 +80,7 @@ func TestVectors(t *testing.T) {
 			in.t = t
 			got := in.play(v)
 			if d, ok := differs[v.ID]; ok {
-				if got != d[0] {
+				if !slices.Contains(strings.Split(d[0], " or "), got) {
 					t.Errorf("%s (%s): want %s (%s), got %s", v.ID, v.Title, d[0], d[1], got)
 				}
 			} else if !reacts(v, got) {
