@@ -29,6 +29,7 @@ type estate struct {
 
 	seconds   int // of each pgbench run
 	copyBytes int
+	port      int    // the last one given out
 	profile   string // folder for the profiles of csfproxy; empty: none
 }
 
@@ -39,6 +40,34 @@ type target struct {
 	start      func() (*exec.Cmd, error) // nil: there is no process in between
 	proc       *exec.Cmd
 	plain, tls string // addresses
+	log        string // file of what the process says; "" for none
+}
+
+// firstPort and lastPort bound where the proxies listen: below the ports that the system takes for outgoing connections,
+// of which the servers that start before them make many.
+const (
+	firstPort = 10100
+	lastPort  = 14999
+)
+
+// freePort gives a port that nobody listens on, another at each call.
+func (e *estate) freePort() (int, error) {
+	for e.port = max(e.port+1, firstPort); e.port <= lastPort; e.port++ {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", e.port))
+		if err == nil {
+			return e.port, ln.Close()
+		}
+	}
+	return 0, fmt.Errorf("no port is free between %d and %d", firstPort, lastPort)
+}
+
+// lastWords gives the end of a log.
+func lastWords(file string) string {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "none"
+	}
+	return string(b[max(0, len(b)-600):])
 }
 
 const (
@@ -87,7 +116,7 @@ func (t *target) restart() error {
 			return nil
 		}
 		if t.proc.ProcessState != nil || time.Now().After(deadline) {
-			return fmt.Errorf("%s does not listen on %s: %w", t.name, t.plain, err)
+			return fmt.Errorf("%s does not listen on %s: %w; its last words: %s", t.name, t.plain, err, lastWords(t.log))
 		}
 	}
 }
@@ -217,7 +246,7 @@ func (e *estate) addPgBouncer(cert, key string) error {
 		return err
 	}
 	host, port, _ := net.SplitHostPort(e.upstream.Addr())
-	listen, err := privatepg.FreePort()
+	listen, err := e.freePort()
 	if err != nil {
 		return err
 	}
@@ -307,7 +336,7 @@ func (e *estate) addCSFProxy(b binary, cert, key string, sessions int, off strin
 	}
 	var ports [2]int
 	for i := range ports {
-		if ports[i], err = privatepg.FreePort(); err != nil {
+		if ports[i], err = e.freePort(); err != nil {
 			return err
 		}
 	}
@@ -320,7 +349,7 @@ func (e *estate) addCSFProxy(b binary, cert, key string, sessions int, off strin
 			return err
 		}
 	}
-	e.targets = append(e.targets, &target{name: name, variant: off != "", plain: plain, tls: tls, start: func() (*exec.Cmd, error) {
+	e.targets = append(e.targets, &target{name: name, variant: off != "", plain: plain, tls: tls, log: filepath.Join(dir, "log"), start: func() (*exec.Cmd, error) {
 		args := []string{"run", "--config", filepath.Join(dir, "csfproxy.yaml")}
 		if e.profile != "" {
 			args = append(args, "--profile", filepath.Join(e.profile, filepath.Base(dir)))
