@@ -419,5 +419,6 @@ runbooks: [builtin]
 csf: {mapping: builtin}
 api: {address: "off"}
 telemetry: {prometheus: true}
+selftest: {every: 0s}
 `, s.dir, s.plain, s.tls, s.cert, s.key, s.upstream, benchUser, benchDB, s.now.AddDate(0, 1, 0).Format(time.DateOnly), max(s.sessions, 256)+200, s.statements, s.rules)
 }
