@@ -109,6 +109,7 @@ func Start(ctx context.Context, cfg *config.Config, opt Options) (*App, error) {
 	a.serve(run, "ingress", a.ingress.Serve)
 	a.serve(run, "recovery", a.recovery.Serve)
 	a.serve(run, "counts", a.count)
+	a.serve(run, "memory", a.releaseMemory)
 	a.serve(run, "load", a.sampleLoad)
 	a.serve(run, "transparency log", a.keepLog)
 	a.serve(run, "registers", a.repeatRegisters)
