@@ -33,8 +33,11 @@ type Options struct {
 	// Previous is the pack before this one, of PreviousSize bytes; nil: not at hand.
 	Previous     io.ReaderAt
 	PreviousSize int64
-	// Mappings gives further mappings by version than the built-in one; nil gives none.
+	// Mapping gives further mappings by version than those that the program carries; nil gives none.
 	Mapping func(version string) (*csf.Mapping, error)
+	// Generator names the program that verifies, as Input.Generator names the one that made the pack; empty: unknown.
+	// Programs of two versions may render one model differently, which the message about a rendering then says.
+	Generator string
 }
 
 // Result says what was checked and what was not.
@@ -525,15 +528,9 @@ func (v *verifier) recompute() error {
 		x.uses = map[string]reports.Count{}
 	}
 
-	mapping := csf.BuiltinMapping()
-	if in.Mapping != mapping.Version {
-		var err error
-		if v.Mapping == nil {
-			return wrong(fileInput, "mapping version %.40q, this program has %s", in.Mapping, mapping.Version)
-		}
-		if mapping, err = v.Mapping(in.Mapping); err != nil {
-			return wrong(fileInput, "mapping version %.40q: %v", in.Mapping, err)
-		}
+	mapping, err := v.mapping(in.Mapping)
+	if err != nil {
+		return wrong(fileInput, "mapping version %.40q: %v", in.Mapping, err)
 	}
 	again := reports.Input{Title: in.Title, Scope: in.Scope, Period: in.Period, Now: in.Now, By: in.By, Generator: in.Generator, ConfigSHA256: in.ConfigSHA256,
 		Mapping: mapping, Registers: in.Registers, Exceptions: in.Exceptions, SampleSize: in.SampleSize, Leaf: x.Leaf}
@@ -555,7 +552,6 @@ func (v *verifier) recompute() error {
 	}
 	l.Time, l.Held, l.Erased, l.Checkpoint = in.CheckpointAt, in.Held, in.Erased, string(v.note)
 	again.Log = l
-	var err error
 	if v.model, err = reports.Collect(v.ctx, x, again); err != nil {
 		if f, ok := errors.AsType[*Failure](err); ok {
 			return f
@@ -589,6 +585,25 @@ func (v *verifier) recompute() error {
 	v.result.Headline = v.model.Headline
 	v.configuration()
 	return nil
+}
+
+// mapping gives the mapping of exactly the version that the pack names: an abbreviation would mean another one tomorrow.
+func (v *verifier) mapping(version string) (*csf.Mapping, error) {
+	var known []string
+	for _, m := range csf.BuiltinMappings() {
+		if m.Version == version {
+			return m, nil
+		}
+		known = append(known, m.Version)
+	}
+	if v.Mapping == nil {
+		return nil, fmt.Errorf("this program has %s", strings.Join(known, ", "))
+	}
+	m, err := v.Mapping(version)
+	if err == nil && m.Version != version {
+		err = fmt.Errorf("what was found for it is version %.40q", m.Version)
+	}
+	return m, err
 }
 
 // configuration looks for the record that the configuration of the report was in force.
@@ -724,7 +739,7 @@ func (v *verifier) renderings() error {
 		}
 		cells, err := v.rendering(name, f)
 		if err != nil {
-			return err
+			return v.otherVersion(err)
 		}
 		what := "bytes of the rendering are those that the recomputed model gives"
 		if f == reports.FormatXLSX {
@@ -738,6 +753,17 @@ func (v *verifier) renderings() error {
 		}
 	}
 	return nil
+}
+
+// otherVersion adds to a difference of a rendering that the pack's maker was another version than the verifier. The model
+// was right by then, so the reader learns that the version may be the cause, and which one decides.
+func (v *verifier) otherVersion(err error) error {
+	f, ok := errors.AsType[*Failure](err)
+	if !ok || v.Generator == "" || v.Generator == v.input.Generator {
+		return err
+	}
+	return wrong(f.Where, "%s (the pack states that %.80q made it, and this is %.80q, which may render the same numbers differently: verify it with the former; %s itself was right)",
+		f.What, v.input.Generator, v.Generator, fileModel)
 }
 
 // previous checks that the log was continued since the pack before.
