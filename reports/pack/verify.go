@@ -302,6 +302,9 @@ func (v *verifier) statement() error {
 		return err
 	}
 	r, c := v.rng, v.signed.Checkpoint
+	if n := v.input.Erased; n < 0 || n > max(0, r.Last-r.First+1) {
+		return wrong(fileInput, "%d erased bodies of %d leaves", n, r.Last-r.First+1)
+	}
 	switch {
 	case r.Size != c.Size:
 		return wrong(fileRange, "is of a tree of %d leaves, the checkpoint of %d", r.Size, c.Size)
@@ -866,6 +869,15 @@ func (v *verifier) unshown() error {
 	}
 	if len(v.claimed.Trend) > 1 || len(v.claimed.Changes) > 0 {
 		v.notShown("The states of earlier periods (trend, changes): their packs show them.")
+	}
+	if !v.input.CheckpointAt.IsZero() {
+		v.notShown("That the checkpoint was signed at %s: the log's signature holds no time, the operator states it.", v.input.CheckpointAt.Format(time.RFC3339))
+	}
+	if v.input.Held != "" {
+		v.notShown("That the records were on hold (%.200s): the operator states it.", v.input.Held)
+	}
+	if v.input.Erased > 0 {
+		v.notShown("That %d bodies of the period were erased: a leaf is the same with its body and without, the operator states the number.", v.input.Erased)
 	}
 	v.notShown("That registers, exceptions and approvals are true: the operator states them in %s.", fileInput)
 	v.notShown("That the nodes' clocks were right, and what did not pass the ingress.")
