@@ -21,7 +21,7 @@ func newVerify() *cobra.Command {
 			"every number of the report against the records, samples with their proofs, custody, and that the log of the previous pack was continued.\n" +
 			"It ends with 1 and names the first thing that is wrong. What a pack cannot show is listed too.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o := pack.Options{}
+			o := pack.Options{Generator: "csfproxy " + version}
 			var err error
 			if o.Keys, err = readKeys(keys); err != nil {
 				return usageError{fmt.Errorf("--key: %w", err)}

@@ -6,11 +6,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
 
 	"github.com/csfproxy/csfproxy/reports"
+	"github.com/csfproxy/csfproxy/store"
 )
 
 // TestWholePack writes a pack and verifies it with everything that a reader can have from elsewhere.
@@ -62,18 +64,29 @@ func TestSaysWhatIsMissing(t *testing.T) {
 func TestErasedBodies(t *testing.T) {
 	w := standard(t)
 	whole := check(t, w.pack(w.request(w.size())), Options{})
+	erased := 0
 	for i := range w.payloads {
 		w.payloads[i] = withhold(t, w.payloads[i])
+		if e, err := store.Decode(w.payloads[i]); err != nil {
+			t.Fatal(err)
+		} else if !e.Time.Before(from) && e.Time.Before(to) {
+			erased++
+		}
 	}
-	got := check(t, w.pack(w.request(w.size())), Options{})
+	r := w.request(w.size())
+	r.Held = "since yesterday by anna"
+	got := check(t, w.pack(r), Options{})
 	if !got.OK() {
 		t.Fatalf("refused:\n%s", describe(got))
 	}
 	if got.Root != whole.Root {
 		t.Error("erasing bodies changed the root")
 	}
-	if !strings.Contains(strings.Join(got.Missing, "\n"), "judged by their headers") {
-		t.Errorf("it is not said that bodies are missing:\n%s", describe(got))
+	all := strings.Join(got.Missing, "\n")
+	for _, want := range []string{"judged by their headers", fmt.Sprintf("That %d bodies of the period were erased", erased), "on hold (since yesterday by anna)", "That the checkpoint was signed at"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("it is not said that %q:\n%s", want, describe(got))
+		}
 	}
 }
 

@@ -33,8 +33,11 @@ type Options struct {
 	// Previous is the pack before this one, of PreviousSize bytes; nil: not at hand.
 	Previous     io.ReaderAt
 	PreviousSize int64
-	// Mappings gives further mappings by version than the built-in one; nil gives none.
+	// Mapping gives further mappings by version than those that the program carries; nil gives none.
 	Mapping func(version string) (*csf.Mapping, error)
+	// Generator names the program that verifies, as Input.Generator names the one that made the pack; empty: unknown.
+	// Programs of two versions may render one model differently, which the message about a rendering then says.
+	Generator string
 }
 
 // Result says what was checked and what was not.
@@ -299,6 +302,9 @@ func (v *verifier) statement() error {
 		return err
 	}
 	r, c := v.rng, v.signed.Checkpoint
+	if n := v.input.Erased; n < 0 || n > max(0, r.Last-r.First+1) {
+		return wrong(fileInput, "%d erased bodies of %d leaves", n, r.Last-r.First+1)
+	}
 	switch {
 	case r.Size != c.Size:
 		return wrong(fileRange, "is of a tree of %d leaves, the checkpoint of %d", r.Size, c.Size)
@@ -525,15 +531,9 @@ func (v *verifier) recompute() error {
 		x.uses = map[string]reports.Count{}
 	}
 
-	mapping := csf.BuiltinMapping()
-	if in.Mapping != mapping.Version {
-		var err error
-		if v.Mapping == nil {
-			return wrong(fileInput, "mapping version %.40q, this program has %s", in.Mapping, mapping.Version)
-		}
-		if mapping, err = v.Mapping(in.Mapping); err != nil {
-			return wrong(fileInput, "mapping version %.40q: %v", in.Mapping, err)
-		}
+	mapping, err := v.mapping(in.Mapping)
+	if err != nil {
+		return wrong(fileInput, "mapping version %.40q: %v", in.Mapping, err)
 	}
 	again := reports.Input{Title: in.Title, Scope: in.Scope, Period: in.Period, Now: in.Now, By: in.By, Generator: in.Generator, ConfigSHA256: in.ConfigSHA256,
 		Mapping: mapping, Registers: in.Registers, Exceptions: in.Exceptions, SampleSize: in.SampleSize, Leaf: x.Leaf}
@@ -555,7 +555,6 @@ func (v *verifier) recompute() error {
 	}
 	l.Time, l.Held, l.Erased, l.Checkpoint = in.CheckpointAt, in.Held, in.Erased, string(v.note)
 	again.Log = l
-	var err error
 	if v.model, err = reports.Collect(v.ctx, x, again); err != nil {
 		if f, ok := errors.AsType[*Failure](err); ok {
 			return f
@@ -589,6 +588,25 @@ func (v *verifier) recompute() error {
 	v.result.Headline = v.model.Headline
 	v.configuration()
 	return nil
+}
+
+// mapping gives the mapping of exactly the version that the pack names: an abbreviation would mean another one tomorrow.
+func (v *verifier) mapping(version string) (*csf.Mapping, error) {
+	var known []string
+	for _, m := range csf.BuiltinMappings() {
+		if m.Version == version {
+			return m, nil
+		}
+		known = append(known, m.Version)
+	}
+	if v.Mapping == nil {
+		return nil, fmt.Errorf("this program has %s", strings.Join(known, ", "))
+	}
+	m, err := v.Mapping(version)
+	if err == nil && m.Version != version {
+		err = fmt.Errorf("what was found for it is version %.40q", m.Version)
+	}
+	return m, err
 }
 
 // configuration looks for the record that the configuration of the report was in force.
@@ -724,7 +742,7 @@ func (v *verifier) renderings() error {
 		}
 		cells, err := v.rendering(name, f)
 		if err != nil {
-			return err
+			return v.otherVersion(err)
 		}
 		what := "bytes of the rendering are those that the recomputed model gives"
 		if f == reports.FormatXLSX {
@@ -738,6 +756,17 @@ func (v *verifier) renderings() error {
 		}
 	}
 	return nil
+}
+
+// otherVersion adds to a difference of a rendering that the pack's maker was another version than the verifier. The model
+// was right by then, so the reader learns that the version may be the cause, and which one decides.
+func (v *verifier) otherVersion(err error) error {
+	f, ok := errors.AsType[*Failure](err)
+	if !ok || v.Generator == "" || v.Generator == v.input.Generator {
+		return err
+	}
+	return wrong(f.Where, "%s (the pack states that %.80q made it, and this is %.80q, which may render the same numbers differently: verify it with the former; %s itself was right)",
+		f.What, v.input.Generator, v.Generator, fileModel)
 }
 
 // previous checks that the log was continued since the pack before.
@@ -840,6 +869,15 @@ func (v *verifier) unshown() error {
 	}
 	if len(v.claimed.Trend) > 1 || len(v.claimed.Changes) > 0 {
 		v.notShown("The states of earlier periods (trend, changes): their packs show them.")
+	}
+	if !v.input.CheckpointAt.IsZero() {
+		v.notShown("That the checkpoint was signed at %s: the log's signature holds no time, the operator states it.", v.input.CheckpointAt.Format(time.RFC3339))
+	}
+	if v.input.Held != "" {
+		v.notShown("That the records were on hold (%.200s): the operator states it.", v.input.Held)
+	}
+	if v.input.Erased > 0 {
+		v.notShown("That %d bodies of the period were erased: a leaf is the same with its body and without, the operator states the number.", v.input.Erased)
 	}
 	v.notShown("That registers, exceptions and approvals are true: the operator states them in %s.", fileInput)
 	v.notShown("That the nodes' clocks were right, and what did not pass the ingress.")

@@ -49,9 +49,8 @@ type Request struct {
 	// Signer is the log's key, which signs the manifest; Keys are the public keys that go into the pack.
 	Signer note.Signer
 	Keys   Keys
-	// Held and Erased go into the report's part on the log; Spooled gives the highest number that each node gave out.
+	// Held goes into the report's part on the log; Spooled gives the highest number that each node gave out.
 	Held    string
-	Erased  int64
 	Spooled map[string]uint64
 	// Live answers for earlier periods (Input.Earlier), nil for none.
 	Live reports.Facts
@@ -90,6 +89,7 @@ func Write(ctx context.Context, out io.Writer, src Source, r Request) (Written, 
 }
 
 type writer struct {
+	erased int64 // bodies of the leaves in the period that are no longer stored
 	Request
 	ctx   context.Context
 	src   Source
@@ -245,8 +245,16 @@ func (w *writer) leaves() error {
 		if err != nil {
 			return fmt.Errorf("leaf %d: %w", leaf, err)
 		}
-		e, err := withBody(h, payload)
+		body, err := store.Body(payload)
 		if err != nil {
+			return fmt.Errorf("leaf %d: %w", leaf, err)
+		}
+		e := h.Event
+		if body == nil {
+			if w.Input.Period.Contains(e.Time) {
+				w.erased++
+			}
+		} else if e, err = store.Decode(payload); err != nil {
 			return fmt.Errorf("leaf %d: %w", leaf, err)
 		}
 		if err := w.index.add(h, e); err != nil {
@@ -414,7 +422,7 @@ func (w *writer) collect() error {
 		return err
 	}
 	l := logPart(w.log, signed, w.index)
-	l.Time, l.Held, l.Erased, l.Checkpoint = w.CheckpointTime.UTC(), w.Held, w.Erased, string(w.Checkpoint)
+	l.Time, l.Held, l.Erased, l.Checkpoint = w.CheckpointTime.UTC(), w.Held, w.erased, string(w.Checkpoint)
 	w.Input.Log, w.Input.Leaf = l, w.index.Leaf
 	w.model, err = reports.Collect(w.ctx, earlier{w.index, w.Live, w.Input.Period}, w.Input)
 	return err
@@ -601,7 +609,7 @@ func (w *writer) statements() error {
 	}
 	in := Input{Title: w.Input.Title, Scope: w.Input.Scope, Period: w.Input.Period, Now: w.Input.Now.UTC(), By: w.Input.By, Generator: w.Input.Generator,
 		ConfigSHA256: w.Input.ConfigSHA256, Mapping: w.model.Cover.Mapping, Registers: append([]reports.Entry{}, w.Input.Registers...),
-		Exceptions: append([]reports.Exception{}, w.Input.Exceptions...), CheckpointAt: w.CheckpointTime.UTC(), Held: w.Held, Erased: w.Erased,
+		Exceptions: append([]reports.Exception{}, w.Input.Exceptions...), CheckpointAt: w.CheckpointTime.UTC(), Held: w.Held, Erased: w.erased,
 		SampleSize: w.Input.SampleSize, Spooled: w.Spooled, IdentityUses: w.index.uses}
 	if k := w.Input.Catalog; k != nil {
 		in.Catalog = &Catalog{Title: k.Title, Version: k.Version, SHA256: k.SHA256, Texts: map[string]string{}}
