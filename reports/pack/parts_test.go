@@ -62,7 +62,7 @@ func TestRefusesAnyByte(t *testing.T) {
 
 // FuzzArchive reads any bytes as a pack's zip file: a file gives no more bytes than its directory says.
 func FuzzArchive(f *testing.F) {
-	// No world here: the goroutines of its spools would blur the coverage that steers the fuzzing.
+	// A zip file of any content will do: no world is made for it.
 	var seed bytes.Buffer
 	z := zip.NewWriter(&seed)
 	for _, name := range []string{fileManifest, leavesDir + "000000.zst"} {
