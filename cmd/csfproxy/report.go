@@ -1,11 +1,7 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -24,31 +20,6 @@ func formats() []string {
 		list = append(list, string(f))
 	}
 	return append(list, "pack")
-}
-
-// awaited waits until a report is made, telling what is done. Giving up stops the making.
-func awaited(ctx context.Context, cl *client.Client, r api.Report, tell io.Writer) (api.Report, error) {
-	path, told := "/v1/reports/"+r.ID, ""
-	for r.State == api.ReportQueued || r.State == api.ReportRunning {
-		if line := strings.TrimSpace(r.State + " " + r.Stage); line != told {
-			fmt.Fprintln(tell, line)
-			told = line
-		}
-		select {
-		case <-ctx.Done():
-			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			defer cancel()
-			return r, errors.Join(ctx.Err(), cl.Do(end, http.MethodDelete, path, nil, nil, nil))
-		case <-time.After(200 * time.Millisecond):
-		}
-		if err := cl.Do(ctx, http.MethodGet, path, nil, nil, &r); err != nil {
-			return r, err
-		}
-	}
-	if r.State != api.ReportDone {
-		return r, fmt.Errorf("the report is %s: %s", r.State, r.Error)
-	}
-	return r, nil
 }
 
 func newReport(s *shared) *cobra.Command {
@@ -93,22 +64,19 @@ func newReport(s *shared) *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "evaluating %s to %s …\n", p.From.UTC().Format(time.RFC3339), p.To.UTC().Format(time.RFC3339))
-			var made api.Report
 			ask := map[string]any{"format": format, "from": p.From.UTC().Format(time.RFC3339Nano), "to": p.To.UTC().Format(time.RFC3339Nano), "mapping": mapping, "events": events}
 			if depth != "" {
 				ask["depth"] = depth
 			}
-			if err := cl.Do(cmd.Context(), http.MethodPost, "/v1/reports", nil, ask, &made); err != nil {
-				return err
-			}
-			if made, err = awaited(cmd.Context(), cl, made, cmd.ErrOrStderr()); err != nil {
+			made, err := cl.MakeReport(cmd.Context(), ask, cmd.ErrOrStderr())
+			if err != nil {
 				return err
 			}
 			f, err := os.Create(out)
 			if err != nil {
 				return err
 			}
-			if err := cl.Do(cmd.Context(), http.MethodGet, "/v1/reports/"+made.ID+"/download", nil, nil, f); err != nil {
+			if err := cl.DownloadReport(cmd.Context(), made.ID, f); err != nil {
 				f.Close()
 				os.Remove(out)
 				return err

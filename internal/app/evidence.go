@@ -17,20 +17,28 @@ import (
 	"github.com/csfproxy/csfproxy/store"
 )
 
-// Model evaluates a period from the event store, with everything that was recorded before the call.
-func (a *App) Model(ctx context.Context, p reports.Period, by string) (reports.Model, error) {
-	return a.ModelBy(ctx, p, by, "")
-}
-
-// ModelBy is Model under a version of the mapping that the program carries; "" is the configured mapping. change may
-// ask for more than the period's states.
-func (a *App) ModelBy(ctx context.Context, p reports.Period, by, mapping string, change ...func(*reports.Input)) (reports.Model, error) {
+// Model evaluates a period from the event store, with everything that was recorded before the call, under a version of the
+// mapping that the program carries; "" is the configured one.
+func (a *App) Model(ctx context.Context, p reports.Period, by, mapping string) (reports.Model, error) {
 	in, live, _, err := a.reportInput(ctx, p, by, mapping)
 	if err != nil {
 		return reports.Model{}, err
 	}
-	for _, c := range change {
-		c(&in)
+	return reports.Collect(ctx, live, in)
+}
+
+// Report is Model with what a report has beyond the states: the log with samples drawn by its checkpoint, and the trend.
+func (a *App) Report(ctx context.Context, p reports.Period, by, mapping string) (reports.Model, error) {
+	in, live, db, err := a.reportInput(ctx, p, by, mapping)
+	if err != nil {
+		return reports.Model{}, err
+	}
+	withTrend(&in)
+	if in.Log, err = a.logState(ctx, db, p); err != nil {
+		return reports.Model{}, err
+	}
+	if in.Log != nil {
+		in.Leaf = func(ctx context.Context, e csf.Event) (int64, error) { return leafOf(ctx, db, e.Node, e.Seq) }
 	}
 	return reports.Collect(ctx, live, in)
 }
@@ -57,21 +65,24 @@ func (a *App) reportInput(ctx context.Context, p reports.Period, by, mapping str
 			return reports.Input{}, facts{}, nil, err
 		}
 	}
-	if in.Log, err = a.logState(ctx, db, p); err != nil {
-		return reports.Input{}, facts{}, nil, err
-	}
-	if in.Log != nil {
-		in.Leaf = func(ctx context.Context, e csf.Event) (int64, error) { return leafOf(ctx, db, e.Node, e.Seq) }
-	}
 	return in, facts{db: db, spooled: map[string]uint64{cfg.Node.Name: a.records.spool.Stats().LastSeq}}, db, nil
 }
+
+// sequencedSoon is how long a report waits for the newest events to enter the log. A log that is farther behind is shown as
+// it stands.
+const sequencedSoon = 5 * time.Second
 
 // logState is the report's part on the transparency log: its newest checkpoint, the leaves around the period and who
 // cosigned; nil as long as nothing is signed.
 func (a *App) logState(ctx context.Context, db *store.DB, p reports.Period) (*reports.Log, error) {
-	c, ok, err := db.LatestCheckpoint(ctx)
-	if err != nil || !ok {
-		return nil, err
+	wait, cancel := context.WithTimeout(ctx, sequencedSoon)
+	defer cancel()
+	c, err := db.WaitSequenced(wait)
+	if err != nil {
+		var ok bool
+		if c, ok, err = db.LatestCheckpoint(ctx); err != nil || !ok {
+			return nil, err
+		}
 	}
 	span, err := db.Span(ctx, p.From, p.To, 0, c.Size)
 	if err != nil {
@@ -126,7 +137,7 @@ func identityNamed(name string) func(config.Identity) bool {
 type coverage struct{ a *App }
 
 func (c coverage) Coverage(ctx context.Context, p api.Period) (api.Coverage, error) {
-	m, err := c.a.Model(ctx, reports.Period(p), "api")
+	m, err := c.a.Model(ctx, reports.Period(p), "api", "")
 	if err != nil {
 		return api.Coverage{}, err
 	}

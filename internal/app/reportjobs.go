@@ -232,7 +232,7 @@ func (s *reportShelf) work(ctx context.Context, j reportJob) error {
 		m = written.Model
 	} else {
 		s.update(j.ID, func(j *reportJob) { j.Stage = "evaluating" })
-		if m, err = s.app.ModelBy(ctx, reports.Period(j.Period), j.By, j.Request.Mapping, withTrend); err == nil {
+		if m, err = s.app.Report(ctx, reports.Period(j.Period), j.By, j.Request.Mapping); err == nil {
 			s.update(j.ID, func(j *reportJob) { j.Stage = "writing" })
 			err = s.app.render(ctx, m, j.Request, w)
 		}

@@ -71,11 +71,11 @@ func TestSelfTests(t *testing.T) {
 
 	// A report by an earlier mapping has its rows.
 	p := reports.Period{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Second)}
-	now, err := a.ModelBy(t.Context(), p, "test", "")
+	now, err := a.Model(t.Context(), p, "test", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, err := a.ModelBy(t.Context(), p, "test", "1")
+	before, err := a.Model(t.Context(), p, "test", "1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestSelfTests(t *testing.T) {
 	if controlsOf(now, "DE.CM-06") != "third-party-marked" || controlsOf(before, "DE.CM-06") != "" {
 		t.Errorf("DE.CM-06: %q now, %q by version 1", controlsOf(now, "DE.CM-06"), controlsOf(before, "DE.CM-06"))
 	}
-	if _, err := a.ModelBy(t.Context(), p, "test", "9"); err == nil || !strings.Contains(err.Error(), "use builtin") {
+	if _, err := a.Model(t.Context(), p, "test", "9"); err == nil || !strings.Contains(err.Error(), "use builtin") {
 		t.Errorf("an unknown version: %v", err)
 	}
 }
