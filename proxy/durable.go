@@ -5,6 +5,7 @@ import (
 
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/proxy/wire"
+	"github.com/csfproxy/csfproxy/store"
 )
 
 // With audit.durability sync no statement reaches the database before its record is on disk: the client's direction
@@ -24,8 +25,8 @@ func (s *Session) begin(protocol byte, stmt wire.Statement) {
 	if protocol == 'E' {
 		protocol = 'P'
 	}
-	s.begun = append(s.begun, StatementRecord{Session: s.id, Fingerprint: stmt.Fingerprint, Kind: stmt.Kind, Protocol: protocol,
-		Outcome: OutcomeBegun, StartUnixUS: s.srv.now().UnixMicro()})
+	s.begun = append(s.begun, store.StatementRecord{Session: s.id, Statement: stmt.Fingerprint, Kind: stmt.Kind, Protocol: protocol,
+		Outcome: store.OutcomeBegun, Start: s.srv.now().UnixMicro()})
 }
 
 // recordBegun waits for the records of what is to be written. What cannot be recorded is not sent, unless

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/csfproxy/csfproxy/internal/config"
-	"github.com/csfproxy/csfproxy/proxy"
+	"github.com/csfproxy/csfproxy/store"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -40,7 +40,7 @@ func TestStatementsWaitForTheirRecord(t *testing.T) {
 	in.log.mu.Lock()
 	begun, ended := len(in.log.begun), len(in.log.stmts)
 	for _, r := range in.log.begun {
-		if r.Outcome != proxy.OutcomeBegun || r.StartUnixUS == 0 {
+		if r.Outcome != store.OutcomeBegun || r.Start == 0 {
 			t.Errorf("a record before the statement is %+v", r)
 		}
 	}

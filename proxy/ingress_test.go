@@ -27,6 +27,7 @@ import (
 	"github.com/csfproxy/csfproxy/proxy"
 	"github.com/csfproxy/csfproxy/proxy/auth"
 	"github.com/csfproxy/csfproxy/proxy/upstream"
+	"github.com/csfproxy/csfproxy/store"
 	"github.com/csfproxy/csfproxy/store/privatepg"
 	"github.com/jackc/pgx/v5"
 )
@@ -202,8 +203,8 @@ func (in *ingress) waitFor(kind csf.Kind, reason csf.Reason) csf.Event {
 type memory struct {
 	mu    sync.Mutex
 	list  []csf.Event
-	stmts []proxy.StatementRecord
-	begun []proxy.StatementRecord
+	stmts []store.StatementRecord
+	begun []store.StatementRecord
 	full  bool
 }
 
@@ -218,7 +219,7 @@ func (m *memory) RecordDurable(_ context.Context, e csf.Event) error {
 	return nil
 }
 
-func (m *memory) RecordBegun(_ context.Context, begun []proxy.StatementRecord) error {
+func (m *memory) RecordBegun(_ context.Context, begun []store.StatementRecord) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.full {
@@ -232,7 +233,7 @@ func (m *memory) NewStatementWriter() proxy.StatementWriter {
 	return proxy.EachStatement(m.RecordStatement)
 }
 
-func (m *memory) RecordStatement(r proxy.StatementRecord) {
+func (m *memory) RecordStatement(r store.StatementRecord) {
 	m.mu.Lock()
 	m.stmts = append(m.stmts, r)
 	m.mu.Unlock()

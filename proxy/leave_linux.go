@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/store"
 	"golang.org/x/sys/unix"
 )
 
@@ -77,7 +78,7 @@ func duplicate(c net.Conn) (int32, bool) {
 func (q *seat) interrupt() { q.loop.tell(notice{seat: q, stop: true}) }
 
 // statement takes a record in the loop's block.
-func (q *seat) statement(r StatementRecord) {
+func (q *seat) statement(r store.StatementRecord) {
 	q.loop.last = r // a variable of its own would leave the stack
 	q.loop.record.Write(&q.loop.last)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/store"
 	"golang.org/x/sys/unix"
 )
 
@@ -56,7 +57,7 @@ type loop struct {
 	ready  [loopEvents]unix.EpollEvent
 	clock  func() time.Time
 	record StatementWriter
-	last   StatementRecord
+	last   store.StatementRecord
 }
 
 const (

@@ -2,6 +2,8 @@
 
 package proxy
 
+import "github.com/csfproxy/csfproxy/store"
+
 // loops are not known on this system: a session has a goroutine for each direction.
 type loops struct{}
 
@@ -16,5 +18,5 @@ func (*loops) stop()               {}
 
 func (*Session) joinLoop(*loop) bool { return false }
 
-func (*seat) interrupt()                {}
-func (*seat) statement(StatementRecord) {}
+func (*seat) interrupt()                      {}
+func (*seat) statement(store.StatementRecord) {}

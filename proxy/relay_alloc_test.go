@@ -8,6 +8,7 @@ import (
 
 	"github.com/csfproxy/csfproxy/internal/config"
 	"github.com/csfproxy/csfproxy/proxy/wire"
+	"github.com/csfproxy/csfproxy/store"
 )
 
 // quietRecords counts statements and takes nothing else.
@@ -16,7 +17,7 @@ type quietRecords struct {
 	statements int
 }
 
-func (r *quietRecords) RecordStatement(StatementRecord) { r.statements++ }
+func (r *quietRecords) RecordStatement(store.StatementRecord) { r.statements++ }
 
 // quietInspector allows everything.
 type quietInspector struct{ Inspector }

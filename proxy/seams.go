@@ -8,6 +8,7 @@ import (
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/proxy/auth"
 	"github.com/csfproxy/csfproxy/proxy/upstream"
+	"github.com/csfproxy/csfproxy/store"
 )
 
 // Records takes what the ingress has to say. Implementations must not block on anything slower than the
@@ -18,10 +19,10 @@ type Records interface {
 	// RecordDurable returns when the event is as durable as audit.durability asks, or says why it cannot be.
 	RecordDurable(context.Context, csf.Event) error
 	// RecordStatement takes one executed statement. It is called on the relay path and must not allocate.
-	RecordStatement(StatementRecord)
-	// RecordBegun returns when the records, of statements that are about to be forwarded (OutcomeBegun), outlive a power
+	RecordStatement(store.StatementRecord)
+	// RecordBegun returns when the records, of statements that are about to be forwarded (store.OutcomeBegun), outlive a power
 	// cut, or says why they cannot. It is called where audit.durability is sync, and never by an event loop.
-	RecordBegun(context.Context, []StatementRecord) error
+	RecordBegun(context.Context, []store.StatementRecord) error
 	// NewStatementWriter gives a writer for one event loop.
 	NewStatementWriter() StatementWriter
 	// Available says whether records can be taken now.
@@ -32,7 +33,7 @@ type Records interface {
 type StatementWriter interface {
 	// Write takes a record. It takes no lock and does not allocate but where it hands a full block over; it waits only
 	// when blocks cannot be recorded as fast as they fill, so that nothing is dropped and nothing grows.
-	Write(*StatementRecord)
+	Write(*store.StatementRecord)
 	// Due is when Flush must be called at the latest; zero: there is nothing to hand over.
 	Due() time.Time
 	// Flush hands over what was written since the last time.
@@ -40,44 +41,16 @@ type StatementWriter interface {
 }
 
 // EachStatement is a StatementWriter that hands each record to take at once.
-type EachStatement func(StatementRecord)
+type EachStatement func(store.StatementRecord)
 
 // Write hands the record over.
-func (take EachStatement) Write(r *StatementRecord) { take(*r) }
+func (take EachStatement) Write(r *store.StatementRecord) { take(*r) }
 
 // Due is never.
 func (EachStatement) Due() time.Time { return time.Time{} }
 
 // Flush has nothing to do.
 func (EachStatement) Flush() {}
-
-// StatementRecord is one executed statement, of fixed size.
-type StatementRecord struct {
-	Session     [16]byte
-	Fingerprint uint64
-	Kind        uint8
-	Protocol    byte // 'Q' simple, 'P' extended, 'F' FunctionCall
-	Outcome     Outcome
-	SQLSTATE    [5]byte
-	StartUnixUS int64  // microseconds since 1970, UTC
-	DurationUS  uint32 // saturates at about 71 minutes
-	Rows        uint64
-	BytesIn     uint64
-	BytesOut    uint64
-}
-
-// Outcome of a statement.
-type Outcome uint8
-
-// The outcomes. A refused statement never reached the database.
-const (
-	OutcomeOK Outcome = iota
-	OutcomeError
-	OutcomeRefused
-	OutcomeCancelled
-	OutcomeUnknown // the upstream was lost before it answered
-	OutcomeBegun   // about to be forwarded: the record of its end follows
-)
 
 // Inspector decides about statements before they are forwarded.
 type Inspector interface {

@@ -13,6 +13,7 @@ import (
 	"github.com/csfproxy/csfproxy/proxy/proxyproto"
 	"github.com/csfproxy/csfproxy/proxy/upstream"
 	"github.com/csfproxy/csfproxy/proxy/wire"
+	"github.com/csfproxy/csfproxy/store"
 	"github.com/google/uuid"
 )
 
@@ -75,7 +76,7 @@ type Session struct {
 	// backup is the kind of the walsender's command that runs, "" for none. Guarded by convMu.
 	backup string
 	// begun are the records of statements that are about to be forwarded, where they must be on disk first.
-	begun []StatementRecord
+	begun []store.StatementRecord
 
 	bytesIn, bytesOut  atomic.Int64 // from and to the client
 	statements, errors atomic.Int64

@@ -5,6 +5,7 @@ import (
 
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/proxy/wire"
+	"github.com/csfproxy/csfproxy/store"
 )
 
 // inspect asks the inspector about a Query, Parse or FunctionCall. It is called with convMu held.
@@ -83,10 +84,9 @@ func (s *Session) StatementDone(o *wire.Outcome) {
 		s.backupEnded(s.backup, o)
 		s.backup = ""
 	}
-	r := StatementRecord{
-		Session: s.id, Fingerprint: o.Statement.Fingerprint, Kind: o.Statement.Kind, Protocol: o.Protocol, SQLSTATE: o.SQLSTATE,
-		StartUnixUS: o.Start / int64(time.Microsecond), DurationUS: saturate((o.End - o.Start) / int64(time.Microsecond)),
-		Rows: o.Rows, BytesIn: o.BytesIn, BytesOut: o.Bytes,
+	r := store.StatementRecord{
+		Session: s.id, Statement: o.Statement.Fingerprint, Kind: o.Statement.Kind, Protocol: o.Protocol, SQLSTATE: o.SQLSTATE,
+		Start: o.Start / int64(time.Microsecond), Duration: store.Micros(time.Duration(o.End - o.Start)), Rows: o.Rows, Bytes: o.BytesIn + o.Bytes,
 	}
 	switch r.Protocol {
 	case 'Q', 'F':
@@ -95,13 +95,13 @@ func (s *Session) StatementDone(o *wire.Outcome) {
 	}
 	switch {
 	case o.Lost:
-		r.Outcome = OutcomeUnknown
+		r.Outcome = store.OutcomeUnknown
 	case o.Refused:
-		r.Outcome = OutcomeRefused
+		r.Outcome = store.OutcomeRefused
 	case o.Failed && r.SQLSTATE == queryCanceled:
-		r.Outcome = OutcomeCancelled
+		r.Outcome = store.OutcomeCancelled
 	case o.Failed:
-		r.Outcome = OutcomeError
+		r.Outcome = store.OutcomeError
 	}
 	if o.Failed {
 		s.errors.Add(1)
@@ -161,10 +161,6 @@ func messageType(t byte) string {
 	}
 	const hex = "0123456789abcdef"
 	return "0x" + string([]byte{hex[t>>4], hex[t&15]})
-}
-
-func saturate(us int64) uint32 {
-	return uint32(max(0, min(us, int64(^uint32(0)))))
 }
 
 func fingerprint(f uint64) string {

@@ -6,7 +6,7 @@ import (
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/detect/sqltext"
 	"github.com/csfproxy/csfproxy/internal/telemetry"
-	"github.com/csfproxy/csfproxy/proxy"
+	"github.com/csfproxy/csfproxy/store"
 )
 
 // statementCounters are the counters of statements by kind and outcome, looked up once so that counting one costs an
@@ -16,9 +16,9 @@ type statementCounters struct {
 	latency latency
 }
 
-// outcomeNames are the metric labels of proxy.Outcome.
+// outcomeNames are the metric labels of store.Outcome.
 var outcomeNames = [...]string{
-	proxy.OutcomeOK: "ok", proxy.OutcomeError: "error", proxy.OutcomeRefused: "refused", proxy.OutcomeCancelled: "cancelled", proxy.OutcomeUnknown: "unknown",
+	store.OutcomeOK: "ok", store.OutcomeError: "error", store.OutcomeRefused: "refused", store.OutcomeCancelled: "cancelled", store.OutcomeUnknown: "unknown",
 }
 
 func newStatementCounters(i *telemetry.Instruments) *statementCounters {
@@ -35,16 +35,16 @@ func newStatementCounters(i *telemetry.Instruments) *statementCounters {
 	return c
 }
 
-func (c *statementCounters) count(s *proxy.StatementRecord) {
+func (c *statementCounters) count(s *store.StatementRecord) {
 	c.by[s.Kind][min(int(s.Outcome), len(outcomeNames)-1)].Add(1)
-	c.latency.add(s.DurationUS)
+	c.latency.add(s.Duration)
 }
 
 // failed counts the statements that ended with an error or a refusal.
 func (c *statementCounters) failed() int64 {
 	var n int64
 	for k := range int(sqltext.KindUnknown) + 1 {
-		n += c.by[k][proxy.OutcomeError].Load() + c.by[k][proxy.OutcomeRefused].Load()
+		n += c.by[k][store.OutcomeError].Load() + c.by[k][store.OutcomeRefused].Load()
 	}
 	return n
 }

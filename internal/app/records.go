@@ -111,19 +111,14 @@ func (r *records) taken(e csf.Event, seq uint64, err error) error {
 }
 
 // RecordStatement takes one executed statement into the current block.
-func (r *records) RecordStatement(s proxy.StatementRecord) {
+func (r *records) RecordStatement(s store.StatementRecord) {
 	r.counters.count(&s)
-	stored := statementRecord(&s)
-	r.statements.Record(&stored)
+	r.statements.Record(&s)
 }
 
 // RecordBegun waits until the records of statements that are about to be forwarded are on disk.
-func (r *records) RecordBegun(ctx context.Context, begun []proxy.StatementRecord) error {
-	list := make([]store.StatementRecord, len(begun))
-	for i := range begun {
-		list[i] = statementRecord(&begun[i])
-	}
-	return r.statements.Durable(ctx, list...)
+func (r *records) RecordBegun(ctx context.Context, begun []store.StatementRecord) error {
+	return r.statements.Durable(ctx, begun...)
 }
 
 // NewStatementWriter gives an event loop a block of its own.
@@ -131,23 +126,15 @@ func (r *records) NewStatementWriter() proxy.StatementWriter {
 	return statementWriter{r.statements.Writer(nil), r.counters}
 }
 
-// statementWriter is the recorder's writer for what the ingress calls a statement.
+// statementWriter counts what it hands to the recorder's writer.
 type statementWriter struct {
 	*store.StatementWriter
 	counters *statementCounters
 }
 
-func (w statementWriter) Write(s *proxy.StatementRecord) {
+func (w statementWriter) Write(s *store.StatementRecord) {
 	w.counters.count(s)
-	stored := statementRecord(s)
-	w.Record(&stored) // it waits where there is no room; until then nothing need pause
-}
-
-func statementRecord(s *proxy.StatementRecord) store.StatementRecord {
-	return store.StatementRecord{
-		Session: s.Session, Statement: s.Fingerprint, Kind: s.Kind, Protocol: s.Protocol, Outcome: store.Outcome(s.Outcome), SQLSTATE: s.SQLSTATE,
-		Start: s.StartUnixUS, Duration: s.DurationUS, Rows: s.Rows, Bytes: s.BytesIn + s.BytesOut,
-	}
+	w.Record(s) // it waits where there is no room; until then nothing need pause
 }
 
 // Available says whether a new session's records can be taken.

@@ -18,6 +18,7 @@ import (
 	"github.com/csfproxy/csfproxy/internal/selftest"
 	"github.com/csfproxy/csfproxy/proxy"
 	"github.com/csfproxy/csfproxy/respond"
+	"github.com/csfproxy/csfproxy/store"
 )
 
 func (a *App) openSuite(context.Context) error {
@@ -215,13 +216,13 @@ func (r *sandboxRecords) RecordDurable(_ context.Context, e csf.Event) error {
 }
 
 // RecordStatement leaves it: self-tests' statements are in no population.
-func (r *sandboxRecords) RecordBegun(context.Context, []proxy.StatementRecord) error { return nil }
+func (r *sandboxRecords) RecordBegun(context.Context, []store.StatementRecord) error { return nil }
 
 func (r *sandboxRecords) NewStatementWriter() proxy.StatementWriter {
 	return proxy.EachStatement(r.RecordStatement)
 }
 
-func (r *sandboxRecords) RecordStatement(proxy.StatementRecord) {}
+func (r *sandboxRecords) RecordStatement(store.StatementRecord) {}
 
 // Available says that events can be taken.
 func (r *sandboxRecords) Available() bool { return true }

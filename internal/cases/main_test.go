@@ -20,6 +20,7 @@ import (
 	"github.com/csfproxy/csfproxy/proxy"
 	"github.com/csfproxy/csfproxy/proxy/auth"
 	"github.com/csfproxy/csfproxy/proxy/upstream"
+	"github.com/csfproxy/csfproxy/store"
 	"github.com/csfproxy/csfproxy/store/privatepg"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -210,13 +211,13 @@ func (m *memory) RecordDurable(_ context.Context, e csf.Event) error {
 	return nil
 }
 
-func (m *memory) RecordBegun(context.Context, []proxy.StatementRecord) error { return nil }
+func (m *memory) RecordBegun(context.Context, []store.StatementRecord) error { return nil }
 
 func (m *memory) NewStatementWriter() proxy.StatementWriter {
 	return proxy.EachStatement(m.RecordStatement)
 }
 
-func (*memory) RecordStatement(proxy.StatementRecord) {}
+func (*memory) RecordStatement(store.StatementRecord) {}
 
 func (*memory) Available() bool { return true }
 

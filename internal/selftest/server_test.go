@@ -21,6 +21,7 @@ import (
 	"github.com/csfproxy/csfproxy/proxy"
 	"github.com/csfproxy/csfproxy/proxy/auth"
 	"github.com/csfproxy/csfproxy/proxy/upstream"
+	"github.com/csfproxy/csfproxy/store"
 )
 
 // node is the real ingress with the simplest of everything around it.
@@ -51,13 +52,13 @@ func (n *node) Record(e csf.Event) {
 
 func (n *node) RecordDurable(_ context.Context, e csf.Event) error { n.Record(e); return nil }
 
-func (n *node) RecordBegun(context.Context, []proxy.StatementRecord) error { return nil }
+func (n *node) RecordBegun(context.Context, []store.StatementRecord) error { return nil }
 
 func (n *node) NewStatementWriter() proxy.StatementWriter {
 	return proxy.EachStatement(n.RecordStatement)
 }
 
-func (n *node) RecordStatement(proxy.StatementRecord) {}
+func (n *node) RecordStatement(store.StatementRecord) {}
 
 func (n *node) Available() bool { return true }
 
