@@ -118,7 +118,8 @@ type Erasure struct {
 }
 
 // EraseSubject takes the bodies out of the events of from ≤ time < to (zero is open) that concern a subject: the payload
-// keeps its header and the hash of its body, the columns made from the body are emptied. Leaves, proofs and checkpoints
+// keeps its header and the hash of its body, the columns made from the body are emptied, and the roll-ups of the days, which
+// name who was used, wait to be made again (MaintainRollups). Leaves, proofs and checkpoints
 // stay as they are. Under a hold nothing is erased (ErrHeld). What the disk held is overwritten when PostgreSQL reuses the
 // space, which a VACUUM of the days prepares; write-ahead log, backups and replicas keep their copies until they expire.
 func (d *DB) EraseSubject(ctx context.Context, s Subject, from, to time.Time) (Erasure, error) {

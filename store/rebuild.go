@@ -56,12 +56,7 @@ func (d *DB) RebuildRollups(ctx context.Context, day time.Time) error {
 
 // forgetRollups removes what is counted of a day.
 func forgetRollups(ctx context.Context, tx pgx.Tx, day time.Time) error {
-	for _, table := range []string{"rollup_hours", "rollup_days", "rollup_logs"} {
-		if _, err := tx.Exec(ctx, "delete from csfproxy."+table+" where bucket >= $1 and bucket < $2", day, day.AddDate(0, 0, 1)); err != nil {
-			return err
-		}
-	}
-	_, err := tx.Exec(ctx, "delete from csfproxy.rollup_stale where day = $1", day)
+	_, err := tx.Exec(ctx, "select csfproxy.forget_rollups($1::date)", day)
 	return err
 }
 

@@ -366,3 +366,44 @@ func (p planNode) rows() (n float64) {
 	}
 	return n
 }
+
+// TestErasureTakesNamesOutOfTheCounts: who was used stands in the counts of their day, and must not outlive the bodies.
+func TestErasureTakesNamesOutOfTheCounts(t *testing.T) {
+	var events []csf.Event
+	for i := range 60 {
+		e := fullEvent()
+		e.SelfTest, e.Block = false, nil
+		e.Identity = []string{"alice", "bob", "carol"}[i%3]
+		e.Time = testTime.Add(time.Duration(i) * time.Hour)
+		events = append(events, e)
+	}
+	db := filled(t, events)
+	from, to := testTime.AddDate(0, 0, -1), testTime.AddDate(0, 0, 5)
+	named := func() int {
+		return scalar[int](t, db, "select (select count(*) from csfproxy.rollup_hours where classes = 'alice') + (select count(*) from csfproxy.rollup_days where classes = 'alice')")
+	}
+	want, err := db.LastUse(t.Context(), "identity", from, to)
+	if n := named(); err != nil || n == 0 || want["alice"].N != 20 || want["bob"].N != 20 {
+		t.Fatalf("%d counts name the subject, %v %v", n, want, err)
+	}
+	if got, err := db.EraseSubject(t.Context(), Subject{"identity", "alice"}, time.Time{}, time.Time{}); err != nil || got.Events != 20 {
+		t.Fatalf("erased %+v %v", got, err)
+	}
+	delete(want, "alice")
+	for _, when := range []string{"before", "after"} {
+		got, err := db.LastUse(t.Context(), "identity", from, to)
+		if n := named(); err != nil || n != 0 || !cmp.Equal(got, want) {
+			t.Errorf("%s the counts are made again: %d name the subject, uses %v, want %v, %v", when, n, got, want, err)
+		}
+		all, err := db.Count(t.Context(), []csf.Filter{csf.Of(csf.SessionBound)}, from, to)
+		if err != nil || all.N != 60 {
+			t.Errorf("%s the counts are made again: %d sessions, want 60, %v", when, all.N, err)
+		}
+		if _, err := db.MaintainRollups(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := scalar[int](t, db, "select count(*) from csfproxy.rollup_stale"); n != 0 {
+		t.Errorf("%d days wait for their counts", n)
+	}
+}

@@ -70,6 +70,7 @@ begin
     execute format('select count(*) from csfproxy.%I', name) into n;
     insert into csfproxy.dropped_days (day, events) values (day, n);
     execute format('drop table csfproxy.%I', name);
+    perform csfproxy.forget_rollups(day);
     return n;
 end $$;
 -- +goose StatementEnd
@@ -139,13 +140,6 @@ language sql immutable strict parallel safe set search_path = pg_catalog, pg_tem
 $$;
 -- +goose StatementEnd
 
--- +goose StatementBegin
-create function csfproxy.payload_header(payload bytea) returns jsonb
-language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp as $$
-    select convert_from(substring(payload from 7 for csfproxy.payload_header_end(payload) - 6), 'UTF8')::jsonb
-$$;
--- +goose StatementEnd
-
 -- concerns says whether an event's row speaks of a subject: an identity, an address, a session, or any value of a fact.
 -- +goose StatementBegin
 create function csfproxy.concerns(e csfproxy.events, what text, subject text) returns boolean
@@ -155,14 +149,15 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
         when 'address' then e.client = subject::inet or e.peer = subject::inet
         when 'session' then e.session = subject
         else false end
-    or what <> 'session' and (e.facts::text like '%' || replace(replace(replace(subject, '\', '\\'), '%', '\%'), '_', '\_') || '%')
-        and jsonb_path_exists(e.facts, case what when 'address' then '$.** ? (@ == $v || @ starts with $p || @ starts with $q)' else '$.** ? (@ == $v)' end::jsonpath,
+    or what <> 'session' and (csfproxy.facts(e.payload)::text like '%' || replace(replace(replace(subject, '\', '\\'), '%', '\%'), '_', '\_') || '%')
+        and jsonb_path_exists(csfproxy.facts(e.payload), case what when 'address' then '$.** ? (@ == $v || @ starts with $p || @ starts with $q)' else '$.** ? (@ == $v)' end::jsonpath,
             jsonb_build_object('v', subject, 'p', subject || ':', 'q', '[' || subject || ']:'))
 $$;
 -- +goose StatementEnd
 
 -- erase takes the bodies out of the events of from_time <= time < to_time that concern a subject, and out of their columns
--- what was in them. The leaves stay as they are. It gives the erased events by day.
+-- what was in them. The leaves stay as they are. The counts of their days, which name who was used, are to be made again. It
+-- gives the erased events by day.
 -- +goose StatementBegin
 create function csfproxy.erase(what text, subject text, from_time timestamptz, to_time timestamptz) returns table (erased_day date, events bigint)
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -182,13 +177,20 @@ begin
     if held_by is not null then
         raise exception 'events of this subject are under the hold "%"', held_by using errcode = '55006';
     end if;
-    return query
+    -- No batch adds to the counts meanwhile.
+    perform pg_advisory_xact_lock(hashtext('csfproxy'), 2);
+    for erased_day, events in
         with gone as (
             update csfproxy.events e set payload = csfproxy.payload_withheld(e.payload), identity = null, client = null, client_port = null,
-                peer = null, peer_port = null, sessions = null, facts = coalesce(csfproxy.payload_header(e.payload) -> 'facts', '{}')
+                peer = null, peer_port = null, sessions = null
             where e.time >= from_time and e.time < to_time and get_byte(e.payload, 1) = 0 and csfproxy.concerns(e, what, subject)
             returning (e.time at time zone 'UTC')::date as d)
-        select d, count(*) from gone group by d order by d;
+        select d, count(*) from gone group by d order by d
+    loop
+        perform csfproxy.forget_rollups(erased_day);
+        insert into csfproxy.rollup_stale (day) values (erased_day);
+        return next;
+    end loop;
 end $$;
 -- +goose StatementEnd
 
@@ -198,7 +200,6 @@ revoke all on function csfproxy.ensure_day(date), csfproxy.drop_day(date), csfpr
 -- +goose Down
 drop function csfproxy.erase(text, text, timestamptz, timestamptz);
 drop function csfproxy.concerns(csfproxy.events, text, text);
-drop function csfproxy.payload_header(bytea);
 drop function csfproxy.payload_withheld(bytea);
 drop function csfproxy.payload_header_end(bytea);
 drop function csfproxy.release(bigint, text, text);
