@@ -43,9 +43,11 @@ func cases(p plan) []benchCase {
 		benchCase{name: "COPY out, 1 KiB rows", kind: copyOut, clients: 1, mode: "1024"},
 		benchCase{name: "COPY out, 100 B rows", kind: copyOut, clients: 1, mode: "100"},
 		benchCase{name: "COPY in, 1 KiB rows", kind: copyIn, clients: 1, mode: "1024"},
-		benchCase{name: "idle sessions, plain", kind: idle, clients: p.sessions},
-		benchCase{name: "idle sessions, TLS", kind: idle, clients: p.sessions, tls: true},
 	)
+	for _, n := range p.sessions {
+		all = append(all, benchCase{name: fmt.Sprintf("%d idle sessions, plain", n), kind: idle, clients: n},
+			benchCase{name: fmt.Sprintf("%d idle sessions, TLS", n), kind: idle, clients: n, tls: true})
+	}
 	if p.cases == "" {
 		return all
 	}

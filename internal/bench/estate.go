@@ -23,8 +23,12 @@ import (
 type estate struct {
 	dir      string
 	upstream *privatepg.Server
+	server   string // address of what the proxies stand in front of
 	verifier string // the SCRAM-SHA-256 verifier of benchUser, which both proxies authenticate with
 	targets  []*target
+	// resting are the proxies in front of the stand-in, for sessions that only wait.
+	standIn  *standIn
+	resting  []*target
 	versions []string // what was measured, for the table's caption
 
 	seconds   int // of each pgbench run
@@ -122,8 +126,11 @@ func (t *target) restart() error {
 }
 
 func (e *estate) down() {
-	for _, t := range e.targets {
+	for _, t := range append(e.targets, e.resting...) {
 		t.stop()
+	}
+	if e.standIn != nil {
+		e.standIn.stop()
 	}
 	if e.upstream != nil {
 		e.upstream.Stop(context.Background(), privatepg.Immediate)
@@ -153,12 +160,13 @@ func raise(ctx context.Context, p plan) (_ *estate, err error) {
 	if e.upstream, err = privatepg.Start(ctx, privatepg.Options{
 		Dir: filepath.Join(dir, "db"), Port: privatepg.AnyPort, Unsafe: true, TLSCert: cert, TLSKey: key,
 		Settings: map[string]string{
-			"max_connections": strconv.Itoa(p.sessions*(1+len(p.binaries)) + 1200), "shared_buffers": "256MB", "autovacuum": "off", "jit": "off",
+			"max_connections": "1000", "shared_buffers": "256MB", "autovacuum": "off", "jit": "off",
 			"max_wal_size": "4GB", "synchronous_commit": "off", "max_parallel_workers_per_gather": "0",
 		},
 	}); err != nil {
 		return nil, err
 	}
+	e.server = e.upstream.Addr()
 	if err := e.seed(ctx); err != nil {
 		return nil, fmt.Errorf("seed: %w", err)
 	}
@@ -167,13 +175,13 @@ func raise(ctx context.Context, p plan) (_ *estate, err error) {
 		return nil, err
 	}
 	for _, b := range p.binaries {
-		if err := e.addCSFProxy(b, cert, key, p.sessions, ""); err != nil {
+		if err := e.addCSFProxy(b, cert, key, ""); err != nil {
 			return nil, err
 		}
 	}
 	if p.layers {
 		for _, off := range []string{withoutRules, withoutAudit, withoutBoth} {
-			if err := e.addCSFProxy(p.binaries[len(p.binaries)-1], cert, key, p.sessions, off); err != nil {
+			if err := e.addCSFProxy(p.binaries[len(p.binaries)-1], cert, key, off); err != nil {
 				return nil, err
 			}
 		}
@@ -183,7 +191,31 @@ func raise(ctx context.Context, p plan) (_ *estate, err error) {
 			return nil, err
 		}
 	}
+	if err := e.rest(p, cert, key); err != nil {
+		return nil, err
+	}
 	return e, nil
+}
+
+// rest prepares the proxies in front of the stand-in. Each is started for its own measurement only.
+func (e *estate) rest(p plan, cert, key string) (err error) {
+	if e.standIn, err = startStandIn(e.verifier); err != nil {
+		return err
+	}
+	front := &estate{dir: filepath.Join(e.dir, "rest"), server: e.standIn.addr(), verifier: e.verifier, port: e.port, profile: e.profile}
+	if err := os.Mkdir(front.dir, 0o755); err != nil {
+		return err
+	}
+	if err := front.addPgBouncer(cert, key); err != nil {
+		return err
+	}
+	for _, b := range p.binaries {
+		if err := front.addCSFProxy(b, cert, key, ""); err != nil {
+			return err
+		}
+	}
+	e.resting = front.targets
+	return nil
 }
 
 // seed makes the role, the database and pgbench's tables.
@@ -245,7 +277,7 @@ func (e *estate) addPgBouncer(cert, key string) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
-	host, port, _ := net.SplitHostPort(e.upstream.Addr())
+	host, port, _ := net.SplitHostPort(e.server)
 	listen, err := e.freePort()
 	if err != nil {
 		return err
@@ -259,8 +291,8 @@ unix_socket_dir =
 auth_type = scram-sha-256
 auth_file = %[5]s/users.txt
 pool_mode = session
-max_client_conn = 20000
-default_pool_size = 20000
+max_client_conn = 30000
+default_pool_size = 30000
 server_reset_query =
 client_tls_sslmode = allow
 client_tls_cert_file = %[5]s/tls.crt
@@ -319,7 +351,7 @@ logfile = %[5]s/log
 // event store. The client's legs are plain and TLS; the upstream's is plain, as PgBouncer's.
 //
 // off switches layers off, to show what each costs: withoutRules, withoutAudit or withoutBoth.
-func (e *estate) addCSFProxy(b binary, cert, key string, sessions int, off string) error {
+func (e *estate) addCSFProxy(b binary, cert, key, off string) error {
 	out, err := exec.Command(b.path, "version").Output()
 	if err != nil {
 		return fmt.Errorf("%s version: %w", b.path, err)
@@ -341,7 +373,7 @@ func (e *estate) addCSFProxy(b binary, cert, key string, sessions int, off strin
 		}
 	}
 	plain, tls := fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])
-	text := configuration(settings{dir: dir, plain: plain, tls: tls, cert: cert, key: key, upstream: e.upstream.Addr(), sessions: sessions, now: time.Now(),
+	text := configuration(settings{dir: dir, plain: plain, tls: tls, cert: cert, key: key, upstream: e.server, now: time.Now(),
 		statements: map[bool]string{true: "none", false: "all"}[off == withoutAudit || off == withoutBoth],
 		rules:      map[bool]string{true: "", false: "builtin"}[off == withoutRules || off == withoutBoth]})
 	for name, content := range map[string]string{"csfproxy.yaml": text, "verifier": e.verifier} {
@@ -380,7 +412,6 @@ const (
 type settings struct {
 	statements, rules                    string // audit.statements, and the one entry of rules
 	dir, plain, tls, cert, key, upstream string
-	sessions                             int
 	now                                  time.Time
 }
 
@@ -411,14 +442,14 @@ identities:
     risk: high
     auth: {methods: [scram-sha-256], upstream: scram-keys, verifier: "file:%[1]s/verifier"}
     statements: {deny: [ddl, dcl, code-install, server-file]}
-    limits: {connections: %[10]d}
+    limits: {connections: 30000}
     cluster: bench
-audit: {statements: %[11]s, parameters: redact, when_unavailable: refuse, durability: batch, spool_bytes: 4GiB}
-rules: [%[12]s]
+audit: {statements: %[10]s, parameters: redact, when_unavailable: refuse, durability: batch, spool_bytes: 4GiB}
+rules: [%[11]s]
 runbooks: [builtin]
 csf: {mapping: builtin}
 api: {address: "off"}
 telemetry: {prometheus: true}
 selftest: {every: 0s}
-`, s.dir, s.plain, s.tls, s.cert, s.key, s.upstream, benchUser, benchDB, s.now.AddDate(0, 1, 0).Format(time.DateOnly), max(s.sessions, 256)+200, s.statements, s.rules)
+`, s.dir, s.plain, s.tls, s.cert, s.key, s.upstream, benchUser, benchDB, s.now.AddDate(0, 1, 0).Format(time.DateOnly), s.statements, s.rules)
 }

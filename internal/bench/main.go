@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -16,7 +17,7 @@ type plan struct {
 	binaries []binary
 	rounds   int
 	seconds  int
-	sessions int
+	sessions []int
 	copyMiB  int
 	cases    string // empty: all
 	layers   bool   // measure csfproxy without rules and audit too
@@ -24,6 +25,9 @@ type plan struct {
 	profile  string // folder for the profiles of csfproxy; empty: none
 	out      string // Markdown file whose generated part is replaced; empty: standard output only
 }
+
+// maxSessions bounds idle sessions: each takes a port towards the proxy and one towards the server.
+const maxSessions = 25_000
 
 // layerClients is at how many clients the layers are measured.
 const layerClients = 16
@@ -48,7 +52,7 @@ func main() {
 	})
 	flag.IntVar(&p.rounds, "rounds", 3, "rounds over all targets")
 	flag.IntVar(&p.seconds, "seconds", 5, "seconds of each pgbench run")
-	flag.IntVar(&p.sessions, "sessions", 1000, "idle sessions")
+	sessions := flag.String("sessions", "1000,5000,20000", "`NUMBERS` of idle sessions, each a case")
 	flag.IntVar(&p.copyMiB, "copy", 512, "MiB of each COPY")
 	flag.StringVar(&p.cases, "cases", "", "only cases whose name contains one of these texts, separated by |")
 	flag.StringVar(&p.out, "out", "", "Markdown file whose part between the bench markers is replaced")
@@ -56,6 +60,14 @@ func main() {
 	flag.StringVar(&p.chart, "chart", "", "SVG `FILE` for the chart of CPU per transaction")
 	flag.StringVar(&p.profile, "profile", "", "`DIR` for CPU and heap profiles of csfproxy, which cost a few percent")
 	flag.Parse()
+	for n := range strings.SplitSeq(*sessions, ",") {
+		k, err := strconv.Atoi(strings.TrimSpace(n))
+		if err != nil || k <= 0 || k > maxSessions {
+			fmt.Fprintf(os.Stderr, "bench: -sessions %q: numbers from 1 to %d, with commas\n", *sessions, maxSessions)
+			os.Exit(2)
+		}
+		p.sessions = append(p.sessions, k)
+	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -78,7 +90,11 @@ func run(ctx context.Context, p plan) (err error) {
 			if c.kind == idle && round < p.rounds {
 				continue // memory does not vary as time does, and each measurement restarts the servers
 			}
-			for _, t := range e.targets {
+			targets := e.targets
+			if c.kind == idle {
+				targets = e.resting
+			}
+			for _, t := range targets {
 				if t.variant && (c.kind != transactions || c.clients != layerClients) {
 					continue
 				}

@@ -289,16 +289,14 @@ type rows struct{ block []byte }
 func (r rows) Read(p []byte) (int, error) { return copy(p, r.block), nil }
 
 // settleIdle is how long idle sessions rest before memory is read: what is given back to the system lazily is gone.
-const settleIdle = 5 * time.Second
+const settleIdle = 8 * time.Second
 
 func (e *estate) measureIdle(ctx context.Context, c benchCase, t *target) sample {
 	s := empty()
-	if t.start == nil {
-		return s
-	}
 	if s.err = t.restart(); s.err != nil {
 		return s
 	}
+	defer t.stop()
 	warm, err := e.connect(ctx, c, t) // code and tables that the first session loads are not the session's
 	if err != nil {
 		s.err = err

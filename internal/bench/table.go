@@ -97,8 +97,12 @@ func (r *results) markdown(e *estate, p plan, started time.Time) string {
 			if !slices.Contains(kinds, c.kind) {
 				continue
 			}
-			for _, t := range e.targets {
-				if c.kind == idle && t.start == nil || t.variant {
+			targets := e.targets
+			if c.kind == idle {
+				targets = e.resting
+			}
+			for _, t := range targets {
+				if t.variant {
 					continue
 				}
 				if failed := firstError(r.by[c.name][t.name]); failed != nil && math.IsNaN(r.of(c.name, t.name, rate)) && math.IsNaN(r.of(c.name, t.name, kib)) {
@@ -125,7 +129,7 @@ func (r *results) markdown(e *estate, p plan, started time.Time) string {
 			show(r.ratio(c.name, t, "PgBouncer", cpu), "%.2f"), r.noise(c.name, t),
 		}, " | ")
 	})
-	section(fmt.Sprintf("Memory of %d idle sessions", p.sessions), "KiB per session | ÷ PgBouncer", 2, []kind{idle}, func(c benchCase, t string) string {
+	section("Memory of idle sessions", "KiB per session | ÷ PgBouncer", 2, []kind{idle}, func(c benchCase, t string) string {
 		return show(r.of(c.name, t, kib), "%.1f") + " | " + show(r.ratio(c.name, t, "PgBouncer", kib), "%.2f")
 	})
 	if p.layers {

@@ -95,7 +95,7 @@ func TestConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := configuration(settings{statements: "all", rules: "builtin", dir: dir, plain: "127.0.0.1:6432", tls: "127.0.0.1:6433", cert: cert, key: key, upstream: "127.0.0.1:5432", sessions: 1000, now: time.Now()})
+	text := configuration(settings{statements: "all", rules: "builtin", dir: dir, plain: "127.0.0.1:6432", tls: "127.0.0.1:6433", cert: cert, key: key, upstream: "127.0.0.1:5432", now: time.Now()})
 	file := filepath.Join(dir, "csfproxy.yaml")
 	for name, content := range map[string]string{file: text, filepath.Join(dir, "verifier"): "SCRAM-SHA-256$4096:AAAAAAAAAAAAAAAAAAAAAA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="} {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
