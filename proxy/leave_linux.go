@@ -42,9 +42,13 @@ func (s *Session) joinLoop(l *loop) bool {
 		s.up.Carrier.Conn = q.upstream.mem
 	}
 	s.seat = q
+	// Nothing of a closed connection stays with a session that waits.
 	s.raw = nil
 	if q.client.tls == nil {
 		s.client = nil
+	}
+	if q.upstream.tls == nil {
+		s.up.Conn = nil
 	}
 	s.connMu.Unlock()
 	if !l.tell(notice{seat: q}) {

@@ -21,6 +21,7 @@ type handback struct {
 
 // pump is the engine of a goroutine per direction. The client's direction runs in the session's goroutine.
 func (s *Session) pump(back handback) error {
+	s.wake = make(chan struct{}, 1)
 	done := make(chan error, 1)
 	go func() {
 		err := s.guard(func() error { return s.pumpUpstream(back) })

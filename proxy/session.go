@@ -70,7 +70,7 @@ type Session struct {
 	upstreamDone bool
 	// waits: the client's direction waits for answers and is to be told by wake. Guarded by convMu.
 	waits bool
-	wake  chan struct{} // one place
+	wake  chan struct{} // one place; made by pump
 	// torn: a write to the client failed, so that its stream may stand inside a message.
 	torn atomic.Bool
 	// backup is the kind of the walsender's command that runs, "" for none. Guarded by convMu.
@@ -101,7 +101,7 @@ func (srv *Server) newSession(l *listener, snap *snapshot, raw net.Conn, now tim
 		id = uuid.New()
 	}
 	s := &Session{ID: id.String(), id: id, srv: srv, lst: l, snap: snap, accepted: now, raw: raw, client: raw,
-		end: make(chan struct{}), wake: make(chan struct{}, 1), cancelling: make(chan struct{}, 1)}
+		end: make(chan struct{}), cancelling: make(chan struct{}, 1)}
 	s.peer = addrPort(raw.RemoteAddr())
 	s.addr = s.peer
 	s.lastActive.Store(now.UnixNano())

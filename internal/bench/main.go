@@ -52,7 +52,7 @@ func main() {
 	})
 	flag.IntVar(&p.rounds, "rounds", 3, "rounds over all targets")
 	flag.IntVar(&p.seconds, "seconds", 5, "seconds of each pgbench run")
-	sessions := flag.String("sessions", "1000,5000,20000", "`NUMBERS` of idle sessions, each a case")
+	sessions := flag.String("sessions", "1000,5000,9000", "`NUMBERS` of idle sessions, each a case")
 	flag.IntVar(&p.copyMiB, "copy", 512, "MiB of each COPY")
 	flag.StringVar(&p.cases, "cases", "", "only cases whose name contains one of these texts, separated by |")
 	flag.StringVar(&p.out, "out", "", "Markdown file whose part between the bench markers is replaced")
