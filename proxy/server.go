@@ -227,6 +227,25 @@ func (srv *Server) Sessions() []View {
 	return out
 }
 
+// Load is the bound sessions' number and what they have carried so far, in bytes from and to their clients.
+type Load struct {
+	Sessions          int
+	BytesIn, BytesOut int64
+}
+
+// Load adds up the bound sessions. It allocates nothing, whatever their number, so that it can be asked each second.
+func (srv *Server) Load() Load {
+	var l Load
+	srv.sessions.Range(func(_, v any) bool {
+		s := v.(*Session)
+		l.Sessions++
+		l.BytesIn += s.bytesIn.Load()
+		l.BytesOut += s.bytesOut.Load()
+		return true
+	})
+	return l
+}
+
 // End ends the bound sessions that match and gives their number. A query that runs in one of them is
 // cancelled in the database too, unless it is a COMMIT.
 func (srv *Server) End(match func(View) bool, reason csf.Reason, detail string) int {

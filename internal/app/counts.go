@@ -87,7 +87,7 @@ func (a *App) sessionCount() int {
 	if a.ingress == nil {
 		return 0
 	}
-	return len(a.ingress.Sessions())
+	return a.ingress.Load().Sessions
 }
 
 func (a *App) containmentCount() int {

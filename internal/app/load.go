@@ -75,11 +75,9 @@ func (a *App) loadNow() (loadTotals, api.LoadSample) {
 		accepted: c.Accepted.Load(), rejected: c.Rejected.Load(), failed: a.records.counters.failed(),
 		bytesIn: c.BytesIn.Load(), bytesOut: c.BytesOut.Load(), events: spool.LastSeq, stored: spool.StoredSeq, latency: a.records.counters.latency.read(),
 	}
-	sessions := a.ingress.Sessions()
-	for _, v := range sessions {
-		t.bytesIn, t.bytesOut = t.bytesIn+v.BytesIn, t.bytesOut+v.BytesOut
-	}
-	return t, api.LoadSample{Sessions: len(sessions), Behind: int64(spool.LastSeq - min(spool.StoredSeq, spool.LastSeq)),
+	live := a.ingress.Load()
+	t.bytesIn, t.bytesOut = t.bytesIn+live.BytesIn, t.bytesOut+live.BytesOut
+	return t, api.LoadSample{Sessions: live.Sessions, Behind: int64(spool.LastSeq - min(spool.StoredSeq, spool.LastSeq)),
 		SpoolBytes: spool.Bytes, SpoolLimit: spool.MaxBytes, StoreUp: a.keeper.up()}
 }
 
