@@ -136,15 +136,15 @@ func (srv *Server) accept(ctx context.Context, l *listener) {
 			abort(raw)
 			continue
 		}
-		if s.late = srv.closed(s); s.late != nil {
+		if s.open.late = srv.closed(s); s.open.late != nil {
 			srv.counters.Rejected.Add(1) // it is told after its StartupMessage; this is its record
-			srv.records.Record(s.event(csf.ConnRejected, s.late.reason))
-			s.late.recorded = true
+			srv.records.Record(s.event(csf.ConnRejected, s.open.late.reason))
+			s.open.late.recorded = true
 		} else {
 			srv.counters.Accepted.Add(1)
 			srv.records.Record(s.event(csf.ConnAccepted, ""))
 		}
-		srv.live.Store(s, struct{}{})
+		srv.live.add(s)
 		if ctx.Err() != nil { // Serve may have gone through the live ones before this was one
 			s.stop(refuse(csf.ReasonShuttingDown, "the node stops"))
 		}
@@ -198,7 +198,7 @@ func (s *Session) serve(ctx context.Context) {
 // over is the end of a connection, whatever it was.
 func (s *Session) over(err error) {
 	defer s.srv.wg.Done()
-	defer s.srv.live.Delete(s)
+	defer s.srv.live.remove(s)
 	defer s.close()
 	failed := s.guard(func() error { s.finish(err); return nil })
 	if failed != nil && !s.told { // even then its record is written
@@ -258,14 +258,14 @@ func (s *Session) count(lc *listenerConfig) error {
 		return refuse(csf.ReasonStartupRate, "over %d unfinished logins", pending)
 	case overTotal && s.lst.limits.open() > lim.Connections+shedMargin:
 		return &refusal{reason: csf.ReasonTooMany, silent: true, detail: "shed"}
-	case s.late != nil:
+	case s.open.late != nil:
 	case overTotal:
-		s.late = refuse(csf.ReasonTooMany, "over %d", lim.Connections)
+		s.open.late = refuse(csf.ReasonTooMany, "over %d", lim.Connections)
 	case overSource:
-		s.late = refuse(csf.ReasonTooManySource, "over %d", perSource)
+		s.open.late = refuse(csf.ReasonTooManySource, "over %d", perSource)
 	default:
 		if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), "", ""); !ok {
-			s.late = &refusal{reason: reason, detail: subject}
+			s.open.late = &refusal{reason: reason, detail: subject}
 		}
 	}
 	return nil

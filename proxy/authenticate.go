@@ -24,7 +24,7 @@ func (s *Session) identify(ctx context.Context, lc *listenerConfig) error {
 	}
 	if who == nil && why == "" {
 		// The sandbox of the register's own self-test: a stranger comes in as the self-test's identity.
-		who, why = s.snap.selfTest.find(claim{user: config.SelfTestUser, database: s.startup.Database, addr: s.addr.Addr()}, s.srv.now())
+		who, why = s.snap.selfTest.find(claim{user: config.SelfTestUser, database: s.facts.Database, addr: s.addr.Addr()}, s.srv.now())
 	}
 	s.ident = who
 	if why == "" {
@@ -101,11 +101,11 @@ func (s *Session) authenticate(ctx context.Context, lc *listenerConfig) error {
 		floor = auth.AllMethods
 	}
 	proved, err := auth.Login(up, auth.LoginOptions{
-		User: s.startup.User, Credential: cred, Methods: floor, Encrypted: s.up.TLS != nil, Asked: up.asked, Rand: rand.Reader,
+		User: s.facts.User, Credential: cred, Methods: floor, Encrypted: s.up.TLS != nil, Asked: up.asked, Rand: rand.Reader,
 	})
 	if err != nil {
 		if s.ident.Auth.Verifier.Value == "query" {
-			s.srv.opt.Verifiers.Forget(s.ident.Cluster, s.startup.User)
+			s.srv.opt.Verifiers.Forget(s.ident.Cluster, s.facts.User)
 		}
 		return s.authRefusal(err)
 	}
@@ -115,10 +115,10 @@ func (s *Session) authenticate(ctx context.Context, lc *listenerConfig) error {
 // authorize refuses what the identity may not do. Where the ingress itself checks the password this comes after
 // the check, so that only who knows the password learns that a name is registered, contained or without replication.
 func (s *Session) authorize() error {
-	if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), s.ident.Name, s.startup.Database); !ok {
+	if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), s.ident.Name, s.facts.Database); !ok {
 		return &refusal{reason: reason, detail: subject}
 	}
-	if s.startup.Replication != wire.ReplicationNone && !s.ident.Replication {
+	if s.open.startup.Replication != wire.ReplicationNone && !s.ident.Replication {
 		return refuse(csf.ReasonReplication, "")
 	}
 	return nil
@@ -139,7 +139,7 @@ func (s *Session) serveClient(ctx context.Context, methods auth.Methods) (auth.R
 	var v auth.Verifier
 	var err error
 	if ref := s.ident.Auth.Verifier.Value; ref == "query" {
-		if v, err = s.srv.opt.Verifiers.Verifier(ctx, s.ident.Cluster, s.startup.User); errors.Is(err, auth.ErrNoVerifier) || errors.Is(err, auth.ErrPasswordExpired) {
+		if v, err = s.srv.opt.Verifiers.Verifier(ctx, s.ident.Cluster, s.facts.User); errors.Is(err, auth.ErrNoVerifier) || errors.Is(err, auth.ErrPasswordExpired) {
 			v = s.mockVerifier()
 		} else if err != nil {
 			return auth.Result{}, &refusal{reason: csf.ReasonUpstreamDown, err: err, detail: "cannot read the verifier"}
@@ -150,7 +150,7 @@ func (s *Session) serveClient(ctx context.Context, methods auth.Methods) (auth.R
 	res, err := auth.ServeSCRAM(s.clientConn(), v, scramOptions)
 	if err != nil {
 		if s.ident.Auth.Verifier.Value == "query" { // the password may have been changed since it was read
-			s.srv.opt.Verifiers.Forget(s.ident.Cluster, s.startup.User)
+			s.srv.opt.Verifiers.Forget(s.ident.Cluster, s.facts.User)
 		}
 		return auth.Result{}, s.authRefusal(err)
 	}
@@ -181,7 +181,7 @@ var scramOptions = auth.ServerOptions{Rand: rand.Reader}
 
 // mockVerifier is that of a user who has none. Its iterations are those of most verifiers in the register.
 func (s *Session) mockVerifier() auth.Verifier {
-	return auth.MockVerifier(s.srv.opt.MockSecret, s.startup.User, s.snap.register.iterations)
+	return auth.MockVerifier(s.srv.opt.MockSecret, s.facts.User, s.snap.register.iterations)
 }
 
 // nearVerifier is a mock for a claim that the register refuses. Where a row names the user and does not cover the rest, the
@@ -192,7 +192,7 @@ func (s *Session) nearVerifier(ctx context.Context) auth.Verifier {
 	}
 	v, err := auth.ParseVerifier(s.ident.Auth.Verifier.Value)
 	if s.ident.Auth.Verifier.Value == "query" {
-		v, err = s.srv.opt.Verifiers.Verifier(ctx, s.ident.Cluster, s.startup.User)
+		v, err = s.srv.opt.Verifiers.Verifier(ctx, s.ident.Cluster, s.facts.User)
 	}
 	if err != nil {
 		return s.mockVerifier()
@@ -244,7 +244,7 @@ func (s *Session) login(up *messages, negotiated *auth.Negotiation) error {
 		s.upstreamMinor = negotiated.Minor
 	}
 	total := 0
-	s.reported = make(map[string]string, 2)
+	s.open.reported = make(map[string]string, 2)
 	replies := wire.NewLoginReplies(true)
 	for {
 		typ, body, err := up.Receive(loginBytes)
@@ -269,9 +269,9 @@ func (s *Session) login(up *messages, negotiated *auth.Negotiation) error {
 			}
 			switch string(name) {
 			case "client_encoding", "standard_conforming_strings":
-				s.reported[string(name)] = string(value)
+				s.open.reported[string(name)] = string(value)
 			}
-			s.params = append(binary.BigEndian.AppendUint32(append(s.params, typ), uint32(len(body)+4)), body...)
+			s.open.params = append(binary.BigEndian.AppendUint32(append(s.open.params, typ), uint32(len(body)+4)), body...)
 		case 'K':
 			pid, key, bad := wire.ParseBackendKeyData(body, wire.Version30|uint32(s.upstreamMinor))
 			if bad != nil {
@@ -286,7 +286,7 @@ func (s *Session) login(up *messages, negotiated *auth.Negotiation) error {
 			if bad != nil {
 				return s.wireRefusal(bad).upstream()
 			}
-			s.status = status
+			s.open.status = status
 			return nil
 		}
 	}

@@ -37,14 +37,14 @@ func (s *Session) backupEnded(kind string, o *wire.Outcome) {
 // dumpEnded records the end of a session that named itself pg_dump. The name is the client's word, which is why it is
 // evidence of a backup only where the client is trusted to tell the truth. pg_dump ends in order when nothing failed.
 func (s *Session) dumpEnded(r *refusal) {
-	if s.application() == "pg_dump" {
+	if s.application == "pg_dump" {
 		s.recordBackup(backupDump, s.bytesOut.Load(), s.srv.now().Sub(s.bound), r.reason == csf.ReasonClientTerminate && s.errors.Load() == 0)
 	}
 }
 
 func (s *Session) recordBackup(kind string, size int64, took time.Duration, completed bool) {
 	e := s.event(csf.BackupObserved, "")
-	e.Facts["kind"], e.Facts["database"], e.Facts["bytes"] = kind, printable(s.startup.Database), size
+	e.Facts["kind"], e.Facts["database"], e.Facts["bytes"] = kind, printable(s.facts.Database), size
 	e.Facts["duration_ms"], e.Facts["completed"] = took.Milliseconds(), completed
 	s.srv.records.Record(e)
 }

@@ -13,18 +13,19 @@ import (
 // AuthenticationOk, the upstream's parameters, a cancel key of this node, ReadyForQuery, in one write.
 func (s *Session) bind(ctx context.Context) error {
 	s.facts = SessionFacts{
-		ID: s.ID, Identity: s.ident.Name, Risk: s.ident.Risk, User: s.startup.User, Database: s.startup.Database,
-		Client: s.addr.Addr(), DenyMask: s.srv.opt.Inspector.DenyMask(s.ident.Statements.Deny), Replication: s.startup.Replication != wire.ReplicationNone, SelfTest: s.selfTest,
+		ID: s.facts.ID, Identity: s.ident.Name, Risk: s.ident.Risk, User: s.facts.User, Database: s.facts.Database, Client: s.addr.Addr(),
+		DenyMask:    s.srv.opt.Inspector.DenyMask(s.ident.Statements.Deny),
+		Replication: s.open.startup.Replication != wire.ReplicationNone, SelfTest: s.selfTest,
 	}
 	s.bound = s.srv.now()
 	ok := s.event(csf.AuthSucceeded, "")
-	ok.Facts["method"], ok.Facts["user"] = s.method.String(), printable(s.startup.User)
+	ok.Facts["method"], ok.Facts["user"] = s.method.String(), printable(s.facts.User)
 	s.srv.records.Record(ok)
 	e := s.event(csf.SessionBound, "")
 	for k, v := range map[string]any{
 		"tls": s.tlsState != nil, "upstream_tls": s.up.TLS != nil, "method": s.method.String(), "below_floor": s.method.BelowFloor(),
-		"user": printable(s.startup.User), "database": printable(s.startup.Database), "risk": s.ident.Risk,
-		"application_name": s.application(), "backend_pid": s.upstreamPID, "protocol": version(s.minor), "upstream_protocol": version(s.upstreamMinor),
+		"user": printable(s.facts.User), "database": printable(s.facts.Database), "risk": s.ident.Risk,
+		"application_name": s.application, "backend_pid": s.upstreamPID, "protocol": version(s.minor), "upstream_protocol": version(s.upstreamMinor),
 		"owner": s.ident.Owner, "approved_by": s.ident.ApprovedBy, "term": s.up.Term, "login_ms": s.bound.Sub(s.accepted).Milliseconds(),
 	} {
 		e.Facts[k] = v
@@ -43,16 +44,16 @@ func (s *Session) bind(ctx context.Context) error {
 	s.lease.bound()
 	var key []byte
 	s.pid, key = s.srv.cancels.issue(s, s.minor >= 2)
-	out := wire.AppendAuthenticationOk(make([]byte, 0, 64+len(s.params)))
-	out = append(out, s.params...)
+	out := wire.AppendAuthenticationOk(make([]byte, 0, 64+len(s.open.params)))
+	out = append(out, s.open.params...)
 	out, err := wire.AppendBackendKeyData(out, s.pid, key)
 	if err != nil {
 		return &refusal{reason: csf.ReasonPanic, err: err}
 	}
-	out = wire.AppendReadyForQuery(out, s.status)
-	s.srv.sessions.Store(s.ID, s)
+	out = wire.AppendReadyForQuery(out, s.open.status)
+	s.srv.sessions.add(s)
 	// From here on a containment or a switch ends the session; one that came while it could not be found is asked for.
-	if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), s.ident.Name, s.startup.Database); !ok {
+	if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), s.ident.Name, s.facts.Database); !ok {
 		return &refusal{reason: reason, detail: subject}
 	}
 	if !s.cluster.Valid(s.up) {

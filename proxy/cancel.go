@@ -99,10 +99,13 @@ func (k *cancelKeys) belated(pid uint32, key []byte) bool {
 // find gives the session that the key names. The comparison takes the same time for any wrong key of the right length.
 func (k *cancelKeys) find(pid uint32, key []byte) (*Session, bool) {
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	t, ok := k.byID[pid]
-	k.mu.Unlock()
 	if !ok || !k.anyKey && subtle.ConstantTimeCompare(t.key, key) != 1 {
 		return nil, false
+	}
+	if t.session.cancelling == nil { // few sessions are ever cancelled
+		t.session.cancelling = make(chan struct{}, 1)
 	}
 	return t.session, true
 }
@@ -152,7 +155,7 @@ func (s *Session) cancel(ctx context.Context, head wire.StartupHeader) error {
 		return &refusal{reason: csf.ReasonCancelUpstream, err: err}
 	}
 	e := s.event(csf.CancelForwarded, "")
-	e.Session, e.Identity, e.Cluster, e.Upstream = target.ID, target.identityName(), target.clusterName(), target.memberName()
+	e.Session, e.Identity, e.Cluster, e.Upstream = target.facts.ID, target.identityName(), target.clusterName(), target.memberName()
 	s.srv.records.Record(e)
 	return nil
 }

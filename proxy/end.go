@@ -35,7 +35,7 @@ func (s *Session) finish(err error) {
 		unknown.sqlstate, unknown.message = info.SQLSTATE, info.Message
 		r = &unknown
 	}
-	if late := s.late; late != nil && late.recorded && (r.reason == csf.ReasonClientGone || r.reason == csf.ReasonStartupTimeout) {
+	if s.open != nil && s.open.late != nil && s.open.late.recorded && (r.reason == csf.ReasonClientGone || r.reason == csf.ReasonStartupTimeout) {
 		r.recorded = true // rejected before its first byte, and it did not wait to hear it
 	}
 	s.told = true
@@ -80,8 +80,8 @@ func (s *Session) record(r *refusal) {
 	for k, v := range r.facts {
 		e.Facts[k] = v
 	}
-	if s.startup.User != "" {
-		e.Facts["claimed_user"], e.Facts["claimed_database"] = printable(s.startup.User), printable(s.startup.Database)
+	if s.facts.User != "" {
+		e.Facts["claimed_user"], e.Facts["claimed_database"] = printable(s.facts.User), printable(s.facts.Database)
 	}
 	e.Facts["tls"] = s.tlsState != nil
 	s.srv.records.Record(e)
@@ -102,7 +102,7 @@ func (s *Session) recordEnd(r *refusal) {
 	e := s.event(kind, r.reason)
 	for k, v := range map[string]any{
 		"duration_ms": s.srv.now().Sub(s.bound).Milliseconds(), "bytes_in": s.bytesIn.Load(), "bytes_out": s.bytesOut.Load(),
-		"statements": s.statements.Load(), "errors": s.errors.Load(), "user": printable(s.startup.User), "database": printable(s.startup.Database),
+		"statements": s.statements.Load(), "errors": s.errors.Load(), "user": printable(s.facts.User), "database": printable(s.facts.Database),
 	} {
 		e.Facts[k] = v
 	}
@@ -118,12 +118,14 @@ func (s *Session) recordEnd(r *refusal) {
 // reach it afterwards. A query that still runs for a session that was ended here is cancelled, unless it is
 // a COMMIT, whose cancelling would undo what a synchronous standby was promised.
 func (s *Session) withdraw() {
-	s.srv.sessions.Delete(s.ID)
+	s.srv.sessions.remove(s)
 	if s.pid != 0 {
 		s.srv.cancels.revoke(s.pid)
 	}
-	s.cancelling <- struct{}{}
-	defer func() { <-s.cancelling }()
+	if s.cancelling != nil {
+		s.cancelling <- struct{}{}
+		defer func() { <-s.cancelling }()
+	}
 	if s.killed && !s.ended && s.conv != nil && s.up != nil && s.upstreamKey != nil {
 		s.convMu.Lock()
 		running := s.conv.Outstanding() > 0 && !s.conv.CommitOutstanding()

@@ -98,7 +98,7 @@ func (s *Session) readOpening(b []byte) error {
 // check keeps a balancer's health check quiet: it has been recorded by its header, or has said nothing at all.
 func (s *Session) check(err error, began bool) error {
 	r := asRefusal(err)
-	if s.header != nil && s.header.Local && !began && s.tlsState == nil && r.reason == csf.ReasonClientGone {
+	if s.open.header != nil && s.open.header.Local && !began && s.tlsState == nil && r.reason == csf.ReasonClientGone {
 		r.recorded = true
 	}
 	return r
@@ -116,7 +116,7 @@ func (s *Session) foreign(head []byte) error {
 			return &refusal{reason: csf.ReasonForeignProtocol, facts: csf.Facts{"bytes": hex.EncodeToString(long)}}
 		}
 		reason := csf.ReasonProxyUnexpected
-		if s.header != nil {
+		if s.open.header != nil {
 			reason = csf.ReasonProxyDuplicate
 		} else if _, known := s.snap.listeners[s.lst.cfg.Name].sources.Lookup(s.peer.Addr()); !known {
 			reason = csf.ReasonProxyUnregistered
@@ -192,8 +192,8 @@ func (s *Session) startTLS(lc *listenerConfig, read []byte, direct bool) error {
 	s.client, s.tlsState = conn, &state
 	if len(state.PeerCertificates) > 0 && len(state.VerifiedChains) > 0 {
 		s.certCN = certificateName(state.PeerCertificates[0])
-	} else if lc.TLS.ClientCert == "require" && s.late == nil {
-		s.late = refuse(csf.ReasonTLSCertificate, "the client has shown none")
+	} else if lc.TLS.ClientCert == "require" && s.open.late == nil {
+		s.open.late = refuse(csf.ReasonTLSCertificate, "the client has shown none")
 	}
 	e := s.event(csf.TLSEstablished, "")
 	e.Facts["leg"], e.Facts["tls_version"], e.Facts["cipher"] = "client", tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite)

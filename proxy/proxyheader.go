@@ -35,7 +35,7 @@ func (s *Session) readProxyHeader(lc *listenerConfig) error {
 	if err := s.patience(s.deadline()); err != nil {
 		return refuse(csf.ReasonClientGone, "%v", err)
 	}
-	s.header = &h
+	s.open.header = &h
 	if h.Local {
 		e := s.event(csf.ProxyHealth, "")
 		e.Facts["header"], e.Facts["version"] = hex.EncodeToString(h.Raw), h.Version
@@ -52,11 +52,11 @@ func (s *Session) readProxyHeader(lc *listenerConfig) error {
 	switch {
 	case overPending && !s.srv.off(ControlFlood):
 		return refuse(csf.ReasonStartupRate, "over %d unfinished logins", lc.Limits.StartupPending)
-	case overSource && s.late == nil:
-		s.late = refuse(csf.ReasonTooManySource, "over %d", lc.Limits.PerSource)
-	case s.late == nil:
+	case overSource && s.open.late == nil:
+		s.open.late = refuse(csf.ReasonTooManySource, "over %d", lc.Limits.PerSource)
+	case s.open.late == nil:
 		if reason, subject, ok := s.srv.opt.Gate.Admit(s.addr.Addr(), "", ""); !ok {
-			s.late = &refusal{reason: reason, detail: subject}
+			s.open.late = &refusal{reason: reason, detail: subject}
 		}
 	}
 	return nil
@@ -65,11 +65,11 @@ func (s *Session) readProxyHeader(lc *listenerConfig) error {
 // headerFacts are the registration and the full header, for the event that takes or refuses it.
 func (s *Session) headerFacts() csf.Facts {
 	f := csf.Facts{"owner": s.source.Owner, "approved_by": s.source.ApprovedBy, "expires": s.source.Expires.UTC().Format(time.RFC3339)}
-	if s.header != nil {
-		f["header"], f["version"], f["signed"] = hex.EncodeToString(s.header.Raw), s.header.Version, s.header.Signed
-		f["destination"] = s.header.Destination.String()
-		if len(s.header.TLVs) > 0 {
-			f["tlvs"] = s.header.TLVs
+	if s.open.header != nil {
+		f["header"], f["version"], f["signed"] = hex.EncodeToString(s.open.header.Raw), s.open.header.Version, s.open.header.Signed
+		f["destination"] = s.open.header.Destination.String()
+		if len(s.open.header.TLVs) > 0 {
+			f["tlvs"] = s.open.header.TLVs
 		}
 	}
 	return f

@@ -29,10 +29,10 @@ func (s *Session) follow() {
 	conv := wire.New(wire.Limits{
 		MessageBytes: int(lim.MessageBytes), StatementBytes: int(lim.StatementBytes), Requests: outstandingRequests, Names: preparedNames,
 	}, options)
-	for name, value := range s.reported {
+	for name, value := range s.open.reported {
 		conv.SetParameter(name, value)
 	}
-	s.reported, s.params = nil, nil // the client has them
+	s.open = nil
 	s.convMu.Lock()
 	s.conv = conv
 	s.convMu.Unlock()

@@ -47,8 +47,8 @@ type Server struct {
 	cancels *cancelKeys
 
 	counters Counters
-	sessions sync.Map // ID → *Session, from binding to end
-	live     sync.Map // *Session → struct{}, from accept to end
+	sessions roster // from binding to end
+	live     roster // all connections, from accept to end
 
 	marks sync.Map // netip.AddrPort → mark: self-test connections, see MarkSelfTest
 
@@ -154,10 +154,9 @@ func (srv *Server) Serve(ctx context.Context) error {
 	for _, l := range srv.lists {
 		l.ln.Close()
 	}
-	srv.live.Range(func(k, _ any) bool {
-		k.(*Session).stop(refuse(csf.ReasonKilled, "the node stops"))
-		return true
-	})
+	for s := range srv.live.all() {
+		s.stop(refuse(csf.ReasonKilled, "the node stops"))
+	}
 	srv.wg.Wait()
 	return nil
 }
@@ -170,15 +169,13 @@ func (srv *Server) Drain(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		busy := 0
-		srv.sessions.Range(func(_, v any) bool {
-			s := v.(*Session)
+		for s := range srv.sessions.all() {
 			if s.quiet() {
 				s.stop(&refusal{reason: csf.ReasonKilled, detail: "drain"})
 			} else {
 				busy++
 			}
-			return true
-		})
+		}
 		if busy == 0 {
 			return
 		}
@@ -219,10 +216,9 @@ func (srv *Server) Counters() *Counters { return &srv.counters }
 // Sessions lists the bound sessions, oldest first.
 func (srv *Server) Sessions() []View {
 	var out []View
-	srv.sessions.Range(func(_, v any) bool {
-		out = append(out, v.(*Session).view())
-		return true
-	})
+	for s := range srv.sessions.all() {
+		out = append(out, s.view())
+	}
 	slices.SortFunc(out, func(a, b View) int { return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.ID, b.ID)) })
 	return out
 }
@@ -233,16 +229,14 @@ type Load struct {
 	BytesIn, BytesOut int64
 }
 
-// Load adds up the bound sessions. It allocates nothing, whatever their number, so that it can be asked each second.
+// Load adds up the bound sessions. It costs little memory, so that it can be asked each second.
 func (srv *Server) Load() Load {
 	var l Load
-	srv.sessions.Range(func(_, v any) bool {
-		s := v.(*Session)
+	for s := range srv.sessions.all() {
 		l.Sessions++
 		l.BytesIn += s.bytesIn.Load()
 		l.BytesOut += s.bytesOut.Load()
-		return true
-	})
+	}
 	return l
 }
 
@@ -250,14 +244,12 @@ func (srv *Server) Load() Load {
 // cancelled in the database too, unless it is a COMMIT.
 func (srv *Server) End(match func(View) bool, reason csf.Reason, detail string) int {
 	n := 0
-	srv.sessions.Range(func(_, v any) bool {
-		s := v.(*Session)
+	for s := range srv.sessions.all() {
 		if match(s.view()) {
 			n++
 			s.stop(&refusal{reason: reason, detail: detail})
 		}
-		return true
-	})
+	}
 	return n
 }
 
@@ -302,8 +294,7 @@ func (srv *Server) sweep(ctx context.Context) {
 		}
 		now := srv.now()
 		snap := srv.snap.Load()
-		srv.sessions.Range(func(_, v any) bool {
-			s := v.(*Session)
+		for s := range srv.sessions.all() {
 			lim := snap.listeners[s.lst.cfg.Name].Limits
 			if idle := now.UnixNano() - s.lastActive.Load(); lim.IdleTimeout > 0 && idle > int64(lim.IdleTimeout) && s.resting() {
 				s.stop(refuse(csf.ReasonIdleTimeout, "no byte for %s", time.Duration(idle).Round(time.Second)))
@@ -312,8 +303,7 @@ func (srv *Server) sweep(ctx context.Context) {
 			} else if why := snap.revoked(s); why != "" {
 				s.stop(refuse(csf.ReasonRevoked, "%s", why))
 			}
-			return true
-		})
+		}
 	}
 }
 
@@ -337,7 +327,7 @@ func (snap *snapshot) revoked(s *Session) string {
 
 // identify looks the session's claim up in the register that is in force.
 func (snap *snapshot) identify(s *Session) (*identity, csf.Reason) {
-	c := claim{user: s.startup.User, database: s.startup.Database, addr: s.addr.Addr(), certificate: s.certCN}
+	c := claim{user: s.facts.User, database: s.facts.Database, addr: s.addr.Addr(), certificate: s.certCN}
 	if s.selfTest {
 		if i, why := snap.selfTest.find(c, s.srv.now()); why == "" || i != nil {
 			return i, why

@@ -21,12 +21,14 @@ import (
 // fields but those under their own lock or atomic; they are set before the session is in the server's table,
 // where others can see it.
 type Session struct {
-	ID  string
-	id  [16]byte
-	srv *Server
-	lst *listener
+	// The order keeps the structure small: there is one for each waiting session.
+	facts SessionFacts // ID from the start, User and Database since the StartupMessage, all when it is bound
+	id    [16]byte     // facts.ID as it was made
+	srv   *Server
+	lst   *listener
 	// snap is the configuration that the connection was accepted under.
 	snap *snapshot
+	open *opening // nil when the login is over and the conversation follows
 
 	accepted time.Time
 	raw      net.Conn    // the TCP connection
@@ -36,43 +38,38 @@ type Session struct {
 	tlsState *tls.ConnectionState
 	certCN   string // "CN=…" of the verified client certificate
 
-	peer     netip.AddrPort // the TCP peer
-	addr     netip.AddrPort // the client's address for every decision: the peer's, or the asserted one
-	source   *proxyproto.Source
-	header   *proxyproto.Header
-	selfTest bool
-	lease    lease
-	// late is a refusal that was decided before the client could understand an answer; it is told after the
-	// StartupMessage.
-	late *refusal
+	peer   netip.AddrPort // the TCP peer
+	addr   netip.AddrPort // the client's address for every decision: the peer's, or the asserted one
+	source *proxyproto.Source
+	lease  lease
 
-	startup     wire.Startup
-	minor       uint16 // the protocol minor version in force with the client
+	application string // application_name, the client's own word
 	ident       *identity
-	facts       SessionFacts
-	method      auth.Method
-	leased      bool // ident's counter is held
 	cluster     *upstream.Cluster
 	up          *upstream.Conn
+	upstreamKey []byte
 	pid         uint32 // of the key that this node issued
 	upstreamPID uint32
+	minor       uint16 // the protocol minor version in force with the client
 	// upstreamMinor is the protocol's minor version in force with the upstream.
 	upstreamMinor uint16
-	upstreamKey   []byte
-	params        []byte            // ParameterStatus messages of the login, as the upstream sent them
-	reported      map[string]string // of them, what the inspector must know
-	status        byte              // transaction status of the login's ReadyForQuery
-
-	bound  time.Time
-	conv   *wire.Conversation
-	convMu sync.Mutex // guards conv, taken once per batch of bytes
+	method        auth.Method
+	selfTest      bool
+	leased        bool // ident's counter is held
+	killed        bool // set before end is closed: by stop
+	told          bool // the event that ends the connection has been recorded
+	ended         bool // no CancelRequest goes out for it any more
 	// upstreamDone: nothing more will be read from the upstream. Guarded by convMu.
 	upstreamDone bool
 	// waits: the client's direction waits for answers and is to be told by wake. Guarded by convMu.
 	waits bool
-	wake  chan struct{} // one place; made by pump
 	// torn: a write to the client failed, so that its stream may stand inside a message.
 	torn atomic.Bool
+
+	bound  time.Time
+	conv   *wire.Conversation
+	convMu sync.Mutex    // guards conv, taken once per batch of bytes
+	wake   chan struct{} // one place; made by pump
 	// backup is the kind of the walsender's command that runs, "" for none. Guarded by convMu.
 	backup string
 	// begun are the records of statements that are about to be forwarded, where they must be on disk first.
@@ -86,13 +83,23 @@ type Session struct {
 	endOnce sync.Once
 	end     chan struct{} // closed when somebody ends the session, or it ends by itself
 	endWhy  *refusal      // set before end is closed
-	killed  bool          // set before end is closed: by stop
 	// connMu guards the writing of raw, up and seat, which stop reads from elsewhere.
 	connMu sync.Mutex
-	told   bool // the event that ends the connection has been recorded
+	// cancelling has one place: a CancelRequest is under way; ended is set with it. Made with the first one, under the
+	// lock of the keys.
+	cancelling chan struct{}
+}
 
-	cancelling chan struct{} // one place: a CancelRequest is under way; ended is set with it
-	ended      bool
+// opening is what a connection needs until it is bound. A session that waits keeps none of it.
+type opening struct {
+	header *proxyproto.Header
+	// late is a refusal that was decided before the client could understand an answer; it is told after the
+	// StartupMessage.
+	late     *refusal
+	startup  wire.Startup
+	params   []byte            // ParameterStatus messages of the login, as the upstream sent them
+	reported map[string]string // of them, what the inspector must know
+	status   byte              // transaction status of the login's ReadyForQuery
 }
 
 func (srv *Server) newSession(l *listener, snap *snapshot, raw net.Conn, now time.Time) *Session {
@@ -100,8 +107,8 @@ func (srv *Server) newSession(l *listener, snap *snapshot, raw net.Conn, now tim
 	if err != nil { // only when the system has no randomness
 		id = uuid.New()
 	}
-	s := &Session{ID: id.String(), id: id, srv: srv, lst: l, snap: snap, accepted: now, raw: raw, client: raw,
-		end: make(chan struct{}), cancelling: make(chan struct{}, 1)}
+	s := &Session{facts: SessionFacts{ID: id.String()}, id: id, srv: srv, lst: l, snap: snap, open: &opening{}, accepted: now, raw: raw, client: raw,
+		end: make(chan struct{})}
 	s.peer = addrPort(raw.RemoteAddr())
 	s.addr = s.peer
 	s.lastActive.Store(now.UnixNano())
@@ -121,7 +128,7 @@ func addrPort(a net.Addr) netip.AddrPort {
 // event starts an event with what the session knows about itself at this moment.
 func (s *Session) event(kind csf.Kind, reason csf.Reason) csf.Event {
 	e := csf.Event{
-		Time: s.srv.now(), Kind: kind, Reason: reason, Session: s.ID, Identity: s.identityName(), Client: s.addr, Peer: s.peer,
+		Time: s.srv.now(), Kind: kind, Reason: reason, Session: s.facts.ID, Identity: s.identityName(), Client: s.addr, Peer: s.peer,
 		Cluster: s.clusterName(), Upstream: s.memberName(), SelfTest: s.selfTest,
 		Facts: csf.Facts{"listener": s.lst.cfg.Name},
 	}
@@ -226,8 +233,8 @@ type View struct {
 
 func (s *Session) view() View {
 	v := View{
-		ID: s.ID, Identity: s.identityName(), Risk: s.facts.Risk, User: s.startup.User, Database: s.startup.Database,
-		Application: s.application(), Listener: s.lst.cfg.Name, Client: s.addr, Peer: s.peer,
+		ID: s.facts.ID, Identity: s.identityName(), Risk: s.facts.Risk, User: s.facts.User, Database: s.facts.Database,
+		Application: s.application, Listener: s.lst.cfg.Name, Client: s.addr, Peer: s.peer,
 		Cluster: s.clusterName(), Upstream: s.memberName(), Method: s.method.String(), Started: s.bound,
 		LastActive: time.Unix(0, s.lastActive.Load()).UTC(), BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(),
 		Statements: s.statements.Load(), Errors: s.errors.Load(), SelfTest: s.selfTest,

@@ -97,5 +97,5 @@ func (s *Session) guard(step func() error) (err error) {
 
 // panicked logs a recovered panic with its stack.
 func (s *Session) panicked(p any) {
-	s.srv.log.Error("session failed", "session", s.ID, "panic", p, "stack", string(debug.Stack()))
+	s.srv.log.Error("session failed", "session", s.facts.ID, "panic", p, "stack", string(debug.Stack()))
 }

@@ -30,9 +30,9 @@ func (s *Session) readStartup(lc *listenerConfig, open wire.StartupHeader) error
 	if bad != nil {
 		return s.wireRefusal(bad)
 	}
-	s.startup = st
-	if s.late != nil {
-		return s.late
+	s.open.startup, s.facts.User, s.facts.Database, s.application = st, st.User, st.Database, application(st)
+	if s.open.late != nil {
+		return s.open.late
 	}
 	if err := permitted(lc.Startup, st); err != nil {
 		return err
@@ -55,8 +55,8 @@ func (s *Session) readStartup(lc *listenerConfig, open wire.StartupHeader) error
 }
 
 // application gives the client's own word for itself.
-func (s *Session) application() string {
-	for _, p := range s.startup.Parameters {
+func application(st wire.Startup) string {
+	for _, p := range st.Parameters {
 		if strings.EqualFold(p.Name, "application_name") {
 			return printable(p.Value)
 		}
@@ -67,16 +67,16 @@ func (s *Session) application() string {
 // upstreamParameters are what the upstream's StartupMessage says: who, where, and the client's permitted parameters in
 // its own order and spelling.
 func (s *Session) upstreamParameters() []wire.Parameter {
-	out := []wire.Parameter{{Name: "user", Value: s.startup.User}, {Name: "database", Value: s.startup.Database}}
-	switch s.startup.Replication {
+	out := []wire.Parameter{{Name: "user", Value: s.facts.User}, {Name: "database", Value: s.facts.Database}}
+	switch s.open.startup.Replication {
 	case wire.ReplicationPhysical:
 		out = append(out, wire.Parameter{Name: "replication", Value: "true"})
 	case wire.ReplicationLogical:
 		out = append(out, wire.Parameter{Name: "replication", Value: "database"})
 	}
-	out = append(out, s.startup.Parameters...)
-	if s.startup.Options != "" {
-		out = append(out, wire.Parameter{Name: "options", Value: s.startup.Options})
+	out = append(out, s.open.startup.Parameters...)
+	if s.open.startup.Options != "" {
+		out = append(out, wire.Parameter{Name: "options", Value: s.open.startup.Options})
 	}
 	return out
 }

@@ -73,7 +73,7 @@ func (s *Session) reportStatement(v Verdict) {
 	if v.Rule == "" && v.Action != Allow {
 		e.Facts["rule"] = "statements.deny" // the identity's register denies the class
 	}
-	e.Facts["fingerprint"], e.Facts["redacted"], e.Facts["database"] = fingerprint(v.Fingerprint), v.Event.Redacted, printable(s.startup.Database)
+	e.Facts["fingerprint"], e.Facts["redacted"], e.Facts["database"] = fingerprint(v.Fingerprint), v.Event.Redacted, printable(s.facts.Database)
 	s.srv.records.Record(e)
 }
 
@@ -140,7 +140,7 @@ func (s *Session) recordViolation(v wire.Violation, survived bool) {
 	s.srv.counters.Violations.Add(1)
 	e := s.event(csf.ProtocolViolation, v.Reason)
 	e.Facts["side"], e.Facts["type"], e.Facts["detail"], e.Facts["session_survived"] = v.Side.String(), messageType(v.Type), printable(v.Message), survived
-	e.Facts["user"] = printable(s.startup.User)
+	e.Facts["user"] = printable(s.facts.User)
 	s.srv.records.Record(e)
 	if v.Side == wire.Backend {
 		s.suspect(v.Message)

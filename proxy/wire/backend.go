@@ -34,7 +34,7 @@ const (
 // ScanBackend looks at bytes of the backend; see ScanFrontend.
 func (c *Conversation) ScanBackend(b []byte, now int64) Step {
 	if c.ended {
-		return Step{Stop: StopViolation, Violation: &c.violations[Backend]}
+		return Step{Stop: StopViolation, Violation: c.violations[Backend]}
 	}
 	pos := 0
 	for {

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"strconv"
 )
 
@@ -219,10 +220,10 @@ func skipValues(b []byte, n int) ([]byte, bool) {
 // bindScan checks the part of a Bind after its two names as it streams by. It finds fault before the last byte of
 // the message has been seen, or with it.
 type bindScan struct {
-	left  int // body bytes not yet seen
-	skip  int // bytes to pass before the next field
-	need  int // bytes that the current field lacks
-	count int // values still to come
+	left  int32 // body bytes not yet seen
+	skip  int32 // bytes to pass before the next field
+	need  int32 // bytes that the current field lacks
+	count int32 // values still to come, at most 65,535
 	value uint32
 	stage bindStage
 }
@@ -237,7 +238,8 @@ const (
 	bindEnd
 )
 
-func newBindScan(left int) bindScan { return bindScan{left: left, need: 2} }
+// newBindScan is for a body of at most 2^30 bytes, the most that a frame may have.
+func newBindScan(left int) bindScan { return bindScan{left: int32(left), need: 2} }
 
 // scan takes the next bytes of the body and says whether they may be forwarded.
 func (s *bindScan) scan(b []byte) string {
@@ -249,7 +251,7 @@ func (s *bindScan) scan(b []byte) string {
 			return ""
 		}
 		if s.skip > 0 {
-			n := min(s.skip, len(b))
+			n := min(s.skip, int32(min(len(b), math.MaxInt32)))
 			s.skip, s.left, b = s.skip-n, s.left-n, b[n:]
 			continue
 		}
@@ -276,21 +278,21 @@ func (s *bindScan) field() bool {
 	s.value = 0
 	switch s.stage {
 	case bindFormats:
-		s.skip, s.need, s.stage = 2*int(v), 2, bindCount
+		s.skip, s.need, s.stage = 2*int32(v), 2, bindCount
 	case bindCount:
-		s.count = int(v)
+		s.count = int32(v)
 		s.nextValue()
 	case bindValue:
 		if v != 0xffffffff {
 			if uint64(v) > uint64(s.left) {
 				return false
 			}
-			s.skip = int(v)
+			s.skip = int32(v)
 		}
 		s.count--
 		s.nextValue()
 	case bindResults:
-		s.skip, s.need, s.stage = 2*int(v), 0, bindEnd
+		s.skip, s.need, s.stage = 2*int32(v), 0, bindEnd
 	}
 	return s.skip <= s.left && (s.stage != bindValue || 4*s.count <= s.left-s.skip)
 }

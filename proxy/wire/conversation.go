@@ -101,43 +101,44 @@ type Options struct {
 // Conversation follows one session after its first ReadyForQuery, both directions. It is not safe for concurrent
 // use: the caller locks once per batch of bytes. After New it allocates only when its rings and name tables grow.
 type Conversation struct {
-	limits      Limits
-	observer    Observer
-	queued      func(protocol byte, s Statement)
-	replication bool
+	// The order keeps the structure small: there is one for each waiting session.
+	limits   Limits
+	observer Observer
+	queued   func(protocol byte, s Statement)
 
 	// Frontend. verdict belongs to the frame at which the last scan stopped.
-	verdict   verdict
-	finished  Stop // StopTerminate or StopViolation: nothing more of the client passes
-	frontBody int  // body bytes of the frame that is passing
-	frontDrop int  // bytes of a substituted frame still to be thrown away
-	binding   bool // frontBody belongs to a Bind that bind checks
+	frontBody int // body bytes of the frame that is passing
+	frontDrop int // bytes of a substituted frame still to be thrown away
+	frontNow  int64
 	bind      bindScan
 	allowed   Statement
-	frontNow  int64
+	verdict   verdict
+	finished  Stop // StopTerminate or StopViolation: nothing more of the client passes
+	binding   bool // frontBody belongs to a Bind that bind checks
 
 	// Both.
-	requests  queue
-	copy      copyMode
-	uncertain int // Syncs that COPY IN has swallowed, should it not fail before it reads them
-	extraZ    int // ReadyForQuery that such Syncs may still bring
+	replication bool
+	copy        copyMode
+	uncertain   int32 // Syncs that COPY IN has swallowed, should it not fail before it reads them
+	extraZ      int32 // ReadyForQuery that such Syncs may still bring
+	requests    queue
 
 	// Backend. progress is that of the first request in line.
 	state    state
 	ended    bool // a violation of the backend: nothing more passes, either way
 	status   byte
-	backBody int
 	replaced bool // AppendReplacement was called for the ErrorResponse at which the last scan stopped
+	dealloc  bool // SQL's DEALLOCATE took a name away that is not known here
+	backBody int
 	replace  *answer
 	progress progress
 	outcome  Outcome // reused for each report
 	copied   uint64  // CopyData bytes of the client since the last COPY ended
-	dealloc  bool    // SQL's DEALLOCATE took a name away that is not known here
 
 	statements names
 	portals    names
 	parameters parameters
-	violations [2]Violation // by the side at fault; each written by that side's scans only
+	violations [2]*Violation // by the side at fault; each written by that side's scans only
 }
 
 type verdict uint8
@@ -178,7 +179,7 @@ type parameters struct {
 func New(limits Limits, options Options) *Conversation {
 	limits = limits.withDefaults()
 	return &Conversation{limits: limits, observer: options.Observer, queued: options.Queued, replication: options.Replication, status: 'I',
-		statements: names{limit: limits.Names}, portals: names{limit: limits.Names}}
+		statements: names{limit: int32(limits.Names)}, portals: names{limit: int32(limits.Names)}}
 }
 
 // SetParameter takes a value that the backend reported before the conversation began.
@@ -295,7 +296,7 @@ func appendNoFunction(dst []byte) []byte {
 // Substitute answers StopSubstitute: it appends the message for the backend that fails in the frame's place, tells
 // the Observer, and lets the next scan drop the frame. See Refuse for the answer.
 func (c *Conversation) Substitute(dst []byte) []byte {
-	v := c.violations[Frontend]
+	v := *c.violations[Frontend]
 	c.verdict = dropped
 	if c.observer != nil {
 		c.observer.Malformed(v)
@@ -368,7 +369,7 @@ func (c *Conversation) AppendReplacement(dst []byte) []byte {
 func (c *Conversation) violate(step *Step, v Violation) Step {
 	c.finished = StopViolation
 	c.ended = c.ended || v.Side == Backend
-	c.violations[v.Side] = v
-	step.Stop, step.Violation = StopViolation, &c.violations[v.Side]
+	c.violations[v.Side] = &v
+	step.Stop, step.Violation = StopViolation, &v
 	return *step
 }

@@ -24,10 +24,10 @@ func (c *Conversation) at() frontState {
 func (c *Conversation) ScanFrontend(b []byte, now int64) Step {
 	c.frontNow = now
 	switch {
-	case c.ended && c.violations[Backend].Reason != "":
-		return Step{Stop: StopViolation, Violation: &c.violations[Backend]}
+	case c.ended && c.violations[Backend] != nil:
+		return Step{Stop: StopViolation, Violation: c.violations[Backend]}
 	case c.finished == StopViolation:
-		return Step{Stop: StopViolation, Violation: &c.violations[Frontend]}
+		return Step{Stop: StopViolation, Violation: c.violations[Frontend]}
 	case c.finished == StopTerminate:
 		return Step{Stop: StopTerminate}
 	case c.frontDrop > 0:
@@ -178,10 +178,10 @@ func (c *Conversation) substitute(typ byte, length uint32, r csf.Reason, message
 	if !c.Room() {
 		return Step{Stop: StopWait}
 	}
-	v := &c.violations[Frontend]
-	*v = frontViolation(r, typ, length, message)
+	v := frontViolation(r, typ, length, message)
 	v.Reaction = Recoverable
-	return Step{Stop: StopSubstitute, Violation: v}
+	c.violations[Frontend] = &v
+	return Step{Stop: StopSubstitute, Violation: &v}
 }
 
 // largeBind passes a Bind that is not held in one piece: its names must stand in the first bindPrefix bytes, the

@@ -6,13 +6,13 @@ package wire
 type names struct {
 	ids   map[string]int32
 	slots []slot
-	free  []int32
-	limit int
+	free  int32 // the first slot to be used again, 0 for none; the next one is in its refs
+	limit int32
 }
 
 type slot struct {
 	name string
-	refs int32 // outstanding requests that hold the id
+	refs int32 // outstanding requests that hold the id; of a free slot, the next free one
 	live bool
 	stmt Statement
 }
@@ -34,7 +34,7 @@ func (n *names) hold(name []byte, create bool) int32 {
 		n.slots[id].refs++
 		return id
 	}
-	if !create || len(n.ids) >= n.limit || len(name) > maxTrackedName {
+	if !create || len(n.ids) >= int(n.limit) || len(name) > maxTrackedName {
 		return unknownName
 	}
 	if n.ids == nil {
@@ -42,8 +42,8 @@ func (n *names) hold(name []byte, create bool) int32 {
 	}
 	n.zero()
 	var id int32
-	if last := len(n.free) - 1; last >= 0 {
-		id, n.free = n.free[last], n.free[:last]
+	if n.free != 0 {
+		id, n.free = n.free, n.slots[n.free].refs
 	} else {
 		id = int32(len(n.slots))
 		n.slots = append(n.slots, slot{})
@@ -73,8 +73,8 @@ func (n *names) release(id int32) {
 func (n *names) collect(id int32) {
 	if s := &n.slots[id]; s.refs == 0 && !s.live {
 		delete(n.ids, s.name)
-		*s = slot{}
-		n.free = append(n.free, id)
+		*s = slot{refs: n.free}
+		n.free = id
 	}
 }
 

@@ -1,5 +1,7 @@
 package wire
 
+import "sync"
+
 // entry is one outstanding request: a message of the client that the backend has yet to answer, or a marker for the
 // end of COPY data.
 type entry struct {
@@ -23,27 +25,57 @@ type answer struct {
 	copyFail string
 }
 
-// queue is a ring of entries that grows by doubling up to its limit and shrinks to nothing when a burst is over.
+// queue is a ring of entries that grows up to its limit. It has a ring only while requests are outstanding: of the two
+// usual sizes they are lent, so that a session that waits holds none and one that works allocates none.
 type queue struct {
 	entries []entry
-	first   int
+	first   int32
 	n       int
 }
 
 const (
-	queueFirst = 4   // entries of the first ring: an extended-protocol batch without Describe
-	queueKeep  = 128 // a larger ring is given back when it runs empty
+	ringSmall = 8   // entries of the first ring: a batch of the extended protocol
+	ringLarge = 128 // the second one's: a pipeline; a larger one is the queue's own
 )
 
-func (q *queue) at(i int) *entry { return &q.entries[(q.first+i)&(len(q.entries)-1)] }
+var (
+	smallRings = sync.Pool{New: func() any { return new([ringSmall]entry) }}
+	largeRings = sync.Pool{New: func() any { return new([ringLarge]entry) }}
+)
+
+func (q *queue) at(i int) *entry { return &q.entries[(int(q.first)+i)&(len(q.entries)-1)] }
+
+// lend gives a ring of the next size. What it holds means nothing.
+func (q *queue) lend() []entry {
+	switch len(q.entries) {
+	case 0:
+		return smallRings.Get().(*[ringSmall]entry)[:]
+	case ringSmall:
+		return largeRings.Get().(*[ringLarge]entry)[:]
+	}
+	return make([]entry, 2*len(q.entries))
+}
+
+// giveBack parts with the ring, in which no pointer may be left.
+func (q *queue) giveBack() {
+	switch len(q.entries) {
+	case ringSmall:
+		smallRings.Put((*[ringSmall]entry)(q.entries))
+	case ringLarge:
+		largeRings.Put((*[ringLarge]entry)(q.entries))
+	}
+	q.entries, q.first = nil, 0
+}
 
 func (q *queue) push() *entry {
 	if q.n == len(q.entries) {
-		grown := make([]entry, max(queueFirst, 2*q.n))
-		for i := range q.n {
+		grown, n := q.lend(), q.n
+		for i := range n {
 			grown[i] = *q.at(i)
+			*q.at(i) = entry{}
 		}
-		q.entries, q.first = grown, 0
+		q.giveBack()
+		q.entries = grown
 	}
 	q.n++
 	e := q.at(q.n - 1)
@@ -55,12 +87,9 @@ func (q *queue) pop() {
 	// Pointers do not outlive their request.
 	e := q.at(0)
 	e.answer, e.stmt.Ref = nil, nil
-	q.first = (q.first + 1) & (len(q.entries) - 1)
+	q.first = (q.first + 1) & int32(len(q.entries)-1)
 	if q.n--; q.n == 0 {
-		q.first = 0
-		if len(q.entries) > queueKeep {
-			q.entries = nil
-		}
+		q.giveBack()
 	}
 }
 
