@@ -3,18 +3,9 @@ package proxy_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -24,6 +15,7 @@ import (
 
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/internal/config"
+	"github.com/csfproxy/csfproxy/internal/pki"
 	"github.com/csfproxy/csfproxy/proxy"
 	"github.com/csfproxy/csfproxy/proxy/auth"
 	"github.com/csfproxy/csfproxy/proxy/upstream"
@@ -35,7 +27,7 @@ import (
 // The real PostgreSQL that the tests of this package share, with TLS, and the certificates of both legs.
 var (
 	database *privatepg.Server
-	pki      testPKI
+	certs    testPKI
 )
 
 const testPassword = "correct horse battery staple"
@@ -50,13 +42,13 @@ func runTests(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	os.Chmod(dir, 0o755)
-	if pki, err = newPKI(dir); err != nil {
+	if certs, err = newPKI(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	var stop func() error
 	database, stop, err = privatepg.StartForTests(context.Background(), privatepg.Options{
-		Dir: filepath.Join(dir, "pg"), Port: privatepg.AnyPort, TLSCert: pki.cert, TLSKey: pki.key, Unsafe: true,
+		Dir: filepath.Join(dir, "pg"), Port: privatepg.AnyPort, TLSCert: certs.cert, TLSKey: certs.key, Unsafe: true,
 		HBA: []string{
 			"host all trusted_user 127.0.0.1/32 trust", "host all clear_user 127.0.0.1/32 password", "host all md5_user 127.0.0.1/32 md5",
 			"host replication walker 127.0.0.1/32 scram-sha-256",
@@ -108,13 +100,13 @@ func start(t *testing.T, edit func(*config.Config)) *ingress {
 		Node: config.Node{Name: "test-1", DataDir: t.TempDir()},
 		Listeners: []config.Listener{{
 			Name: "apps", Address: "127.0.0.1:0", Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Cancel: "plaintext",
-			TLS: config.ListenerTLS{Mode: "optional", Cert: pki.cert, Key: pki.key},
+			TLS: config.ListenerTLS{Mode: "optional", Cert: certs.cert, Key: certs.key},
 			Limits: config.Limits{Connections: 500, PerSource: 400, StartupPending: 300, StartupTimeout: config.Duration(10 * time.Second), StartupBytes: 10000,
 				MessageBytes: 64 << 20, StatementBytes: 1 << 20, IdleTimeout: config.Duration(time.Hour), WriteTimeout: config.Duration(time.Minute)},
 			Proxy: config.ProxyProtocol{Mode: "off", Timeout: config.Duration(time.Second)},
 		}},
 		Clusters: []config.Cluster{{
-			Name: "main", Members: []config.Member{{Address: database.Addr()}}, TLS: config.UpstreamTLS{Mode: "verify-full", CA: pki.ca},
+			Name: "main", Members: []config.Member{{Address: database.Addr()}}, TLS: config.UpstreamTLS{Mode: "verify-full", CA: certs.ca},
 			Failover: config.Failover{Manager: "none"}, Connect: config.Duration(5 * time.Second),
 		}},
 		Identities: []config.Identity{identity("app", "app")},
@@ -181,7 +173,7 @@ func verifierSalt(user string) []byte {
 
 // url gives pgx's connection string for the ingress.
 func (in *ingress) url(user, sslmode string) string {
-	return fmt.Sprintf("postgres://%s:%s@%s/app?sslmode=%s&sslrootcert=%s", user, "correct%20horse%20battery%20staple", in.addr, sslmode, pki.ca)
+	return fmt.Sprintf("postgres://%s:%s@%s/app?sslmode=%s&sslrootcert=%s", user, "correct%20horse%20battery%20staple", in.addr, sslmode, certs.ca)
 }
 
 // waitFor gives the first event of the kind once it has been recorded.
@@ -314,53 +306,21 @@ type router struct{ cluster *upstream.Cluster }
 
 func (r router) Cluster(name string) (*upstream.Cluster, bool) { return r.cluster, name == "main" }
 
-// testPKI is a certificate authority and one certificate for the loopback address.
+// testPKI is a certificate authority and one certificate for the loopback address, in files.
 type testPKI struct {
+	*pki.Authority
 	ca, cert, key string
-	roots         *x509.CertPool
-	caCert        *x509.Certificate
-	caKey         *ecdsa.PrivateKey
 }
 
 func newPKI(dir string) (testPKI, error) {
-	p := testPKI{ca: filepath.Join(dir, "ca.crt"), cert: filepath.Join(dir, "server.crt"), key: filepath.Join(dir, "server.key"), roots: x509.NewCertPool()}
+	p := testPKI{ca: filepath.Join(dir, "ca.crt"), cert: filepath.Join(dir, "server.crt"), key: filepath.Join(dir, "server.key")}
 	var err error
-	if p.caKey, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+	if p.Authority, err = pki.NewAuthority("test ca"); err != nil {
 		return p, err
 	}
-	t := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test ca"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, t, t, &p.caKey.PublicKey, p.caKey)
+	server, err := p.Issue("server")
 	if err != nil {
 		return p, err
 	}
-	p.caCert, _ = x509.ParseCertificate(der)
-	p.roots.AddCert(p.caCert)
-	if err := os.WriteFile(p.ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644); err != nil {
-		return p, err
-	}
-	leaf, err := p.issue("server", x509.ExtKeyUsageServerAuth)
-	if err != nil {
-		return p, err
-	}
-	raw, err := x509.MarshalPKCS8PrivateKey(leaf.PrivateKey)
-	if err != nil {
-		return p, err
-	}
-	if err := os.WriteFile(p.cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Certificate[0]}), 0o644); err != nil {
-		return p, err
-	}
-	return p, os.WriteFile(p.key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}), 0o600)
-}
-
-func (p testPKI) issue(name string, use x509.ExtKeyUsage) (tls.Certificate, error) {
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	t := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(24 * time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{use}}
-	der, err := x509.CreateCertificate(rand.Reader, t, p.caCert, &k.PublicKey, p.caKey)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: k}, err
+	return p, errors.Join(p.Write(p.ca), server.Write(p.cert, p.key))
 }

@@ -3,7 +3,6 @@ package proxy_test
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/internal/config"
+	"github.com/csfproxy/csfproxy/internal/pki"
 	"github.com/csfproxy/csfproxy/proxy/wire"
 	"github.com/jackc/pgx/v5"
 )
@@ -118,16 +118,18 @@ func TestSourcesAreCountedByTheAssertedAddress(t *testing.T) {
 }
 
 func TestClientCertificates(t *testing.T) {
-	good, err := pki.issue("billing", x509.ExtKeyUsageClientAuth)
+	foreigners, err := pki.NewAuthority("foreign ca")
 	if err != nil {
 		t.Fatal(err)
 	}
-	foreignPKI, err := newPKI(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
+	issue := func(a *pki.Authority, edits ...pki.Edit) *tls.Certificate {
+		p, err := a.Issue("billing", edits...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &p.Certificate
 	}
-	foreign, _ := foreignPKI.issue("billing", x509.ExtKeyUsageClientAuth)
-	server, _ := pki.issue("billing", x509.ExtKeyUsageServerAuth)
+	good, foreign, server := issue(certs.Authority, pki.ForClient), issue(foreigners, pki.ForClient), issue(certs.Authority)
 	for _, tt := range []struct {
 		name, mode string
 		cert       *tls.Certificate
@@ -135,17 +137,17 @@ func TestClientCertificates(t *testing.T) {
 		reason     csf.Reason
 	}{
 		{"required and missing", "require", nil, "28000", csf.ReasonTLSCertificate},
-		{"required and given", "require", &good, "", ""},
-		{"required, of another authority", "require", &foreign, "alert", csf.ReasonTLSCertificate},
-		{"required, a server's", "require", &server, "alert", csf.ReasonTLSCertificate},
+		{"required and given", "require", good, "", ""},
+		{"required, of another authority", "require", foreign, "alert", csf.ReasonTLSCertificate},
+		{"required, a server's", "require", server, "alert", csf.ReasonTLSCertificate},
 		{"optional and missing", "optional", nil, "28P01", csf.ReasonIdentityCert},
-		{"optional and given", "optional", &good, "", ""},
-		{"optional, of another authority", "optional", &foreign, "alert", csf.ReasonTLSCertificate},
+		{"optional and given", "optional", good, "", ""},
+		{"optional, of another authority", "optional", foreign, "alert", csf.ReasonTLSCertificate},
 	} {
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			t.Run(tt.name+" "+tls.VersionName(version), func(t *testing.T) {
 				in := start(t, func(c *config.Config) {
-					c.Listeners[0].TLS.ClientCert, c.Listeners[0].TLS.ClientCA = tt.mode, pki.ca
+					c.Listeners[0].TLS.ClientCert, c.Listeners[0].TLS.ClientCA = tt.mode, certs.ca
 					c.Listeners[0].TLS.Mode = "require"
 					c.Identities[0].Match.Certificate = "CN=billing"
 				})

@@ -26,7 +26,7 @@ func (in *ingress) requested() net.Conn {
 }
 
 func clientTLS(protos ...string) *tls.Config {
-	return &tls.Config{RootCAs: pki.roots, ServerName: "localhost", NextProtos: protos}
+	return &tls.Config{RootCAs: certs.Pool(), ServerName: "localhost", NextProtos: protos}
 }
 
 // record is a TLS record.

@@ -448,7 +448,7 @@ func TestReloadedCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := tls.Client(c, &tls.Config{RootCAs: other.roots, ServerName: "localhost", NextProtos: []string{"postgresql"}}).Handshake(); err != nil {
+	if err := tls.Client(c, &tls.Config{RootCAs: other.Pool(), ServerName: "localhost", NextProtos: []string{"postgresql"}}).Handshake(); err != nil {
 		t.Errorf("the new certificate is not in use: %v", err)
 	}
 	var one int

@@ -246,7 +246,7 @@ func TestEncryptionRequests(t *testing.T) {
 		return c
 	}
 	conf := func(protos ...string) *tls.Config {
-		return &tls.Config{RootCAs: pki.roots, ServerName: "localhost", NextProtos: protos}
+		return &tls.Config{RootCAs: certs.Pool(), ServerName: "localhost", NextProtos: protos}
 	}
 	startup, _ := wire.AppendStartupMessage(nil, wire.Version30, []wire.Parameter{{Name: "user", Value: "app"}, {Name: "database", Value: "app"}})
 	t.Run("direct with postgresql", func(t *testing.T) {

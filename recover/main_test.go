@@ -2,16 +2,8 @@ package recovery
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
+	"errors"
 	"log/slog"
-	"math/big"
-	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -21,6 +13,7 @@ import (
 
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/internal/config"
+	"github.com/csfproxy/csfproxy/internal/pki"
 	"github.com/csfproxy/csfproxy/proxy/upstream"
 )
 
@@ -50,46 +43,23 @@ func (r *recorder) of(kind csf.Kind) []csf.Event {
 	return out
 }
 
-// serverCertificate makes an authority and a certificate of 127.0.0.1 from it, as files.
+// serverCertificate makes an authority and a certificate from it, as files.
 func serverCertificate(t *testing.T) (ca, cert, key string) {
 	t.Helper()
 	dir := t.TempDir()
-	write := func(name, kind string, der []byte) string {
-		p := filepath.Join(dir, name)
-		if err := os.WriteFile(p, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return p
-	}
-	newKey := func() *ecdsa.PrivateKey {
-		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return k
-	}
-	authorityKey, serverKey := newKey(), newKey()
-	authority := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, authority, authority, &authorityKey.PublicKey, authorityKey)
+	ca, cert, key = filepath.Join(dir, "ca.pem"), filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key")
+	a, err := pki.NewAuthority("authority")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca = write("ca.pem", "CERTIFICATE", der)
-	server := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "server"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.ParseIP("127.0.0.1")},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
-	der, err = x509.CreateCertificate(rand.Reader, server, authority, &serverKey.PublicKey, authorityKey)
+	pair, err := a.Issue("server")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert = write("server.pem", "CERTIFICATE", der)
-	der, err = x509.MarshalPKCS8PrivateKey(serverKey)
-	if err != nil {
+	if err := errors.Join(a.Write(ca), pair.Write(cert, key)); err != nil {
 		t.Fatal(err)
 	}
-	return ca, cert, write("server.key", "PRIVATE KEY", der)
+	return ca, cert, key
 }
 
 // newUpstream makes a plaintext cluster of the addresses.

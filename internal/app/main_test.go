@@ -2,25 +2,16 @@ package app
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/csfproxy/csfproxy/internal/config"
+	"github.com/csfproxy/csfproxy/internal/pki"
 	"github.com/csfproxy/csfproxy/store/privatepg"
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
@@ -98,10 +89,10 @@ func runTests(m *testing.M) (code int, err error) {
 	if world.clients, err = newAuthority(dir, "clients"); err != nil {
 		return 1, err
 	}
-	if world.ingress, err = world.servers.issue("ingress", x509.ExtKeyUsageServerAuth); err != nil {
+	if world.ingress, err = world.servers.issue("ingress"); err != nil {
 		return 1, err
 	}
-	server, err := world.servers.issue("database", x509.ExtKeyUsageServerAuth)
+	server, err := world.servers.issue("database")
 	if err != nil {
 		return 1, err
 	}
@@ -175,74 +166,31 @@ func admin(t *testing.T, database string, statements ...string) {
 
 // authority signs certificates; its own is at file.
 type authority struct {
+	*pki.Authority
 	dir, file string
-	cert      *x509.Certificate
-	key       *ecdsa.PrivateKey
 }
 
-// pair is the PEM files of a certificate and its key.
-type pair struct{ cert, key string }
+// pair is a certificate and its key, in memory and as files.
+type pair struct {
+	pki.Pair
+	cert, key string
+}
 
 func newAuthority(dir, name string) (*authority, error) {
-	a := &authority{dir: dir, file: filepath.Join(dir, name+"-ca.crt")}
-	var err error
-	if a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		return nil, err
-	}
-	t := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name + " ca"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, t, t, &a.key.PublicKey, a.key)
+	a, err := pki.NewAuthority(name + " ca")
 	if err != nil {
 		return nil, err
 	}
-	if a.cert, err = x509.ParseCertificate(der); err != nil {
-		return nil, err
-	}
-	return a, writePEM(a.file, "CERTIFICATE", der, 0o644)
+	file := filepath.Join(dir, name+"-ca.crt")
+	return &authority{a, dir, file}, a.Write(file)
 }
 
 // issue signs a certificate for name on the loopback addresses.
-func (a *authority) issue(name string, use x509.ExtKeyUsage) (pair, error) {
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+func (a *authority) issue(name string, edits ...pki.Edit) (pair, error) {
+	p, err := a.Issue(name, edits...)
 	if err != nil {
 		return pair{}, err
 	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	if err != nil {
-		return pair{}, err
-	}
-	t := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(24 * time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{use}}
-	der, err := x509.CreateCertificate(rand.Reader, t, a.cert, &k.PublicKey, a.key)
-	if err != nil {
-		return pair{}, err
-	}
-	raw, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		return pair{}, err
-	}
-	base := filepath.Join(a.dir, fmt.Sprintf("%s-%x", name, serial.Bytes()[:4]))
-	p := pair{base + ".crt", base + ".key"}
-	return p, errors.Join(writePEM(p.cert, "CERTIFICATE", der, 0o644), writePEM(p.key, "PRIVATE KEY", raw, 0o600))
-}
-
-// load gives the pair for crypto/tls.
-func (p pair) load(t *testing.T) tls.Certificate {
-	t.Helper()
-	c, err := tls.LoadX509KeyPair(p.cert, p.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-func (a *authority) pool() *x509.CertPool {
-	p := x509.NewCertPool()
-	p.AddCert(a.cert)
-	return p
-}
-
-func writePEM(file, kind string, der []byte, mode os.FileMode) error {
-	return os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), mode)
+	base := filepath.Join(a.dir, fmt.Sprintf("%s-%x", name, p.Leaf.SerialNumber.Bytes()[:4]))
+	return pair{p, base + ".crt", base + ".key"}, p.Write(base+".crt", base+".key")
 }

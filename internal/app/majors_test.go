@@ -3,7 +3,6 @@ package app
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"fmt"
 	"os"
 	"os/exec"
@@ -49,7 +48,7 @@ func testMajor(t *testing.T, major, bin string) {
 		t.Skipf("PostgreSQL %s does not run here: %v: %s", major, err, out)
 	}
 	t.Setenv("CSFPROXY_PG_BIN", bin)
-	cert, err := world.servers.issue("database", x509.ExtKeyUsageServerAuth)
+	cert, err := world.servers.issue("database")
 	if err != nil {
 		t.Fatal(err)
 	}

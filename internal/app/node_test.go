@@ -315,7 +315,7 @@ func sqlState(err error) string {
 
 // clientTLS verifies the ingress.
 func clientTLS(certificates ...tls.Certificate) *tls.Config {
-	return &tls.Config{RootCAs: world.servers.pool(), ServerName: "127.0.0.1", MinVersion: tls.VersionTLS12, Certificates: certificates}
+	return &tls.Config{RootCAs: world.servers.Pool(), ServerName: "127.0.0.1", MinVersion: tls.VersionTLS12, Certificates: certificates}
 }
 
 // port gives the port of host:port.

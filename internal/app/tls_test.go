@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/internal/pki"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -34,11 +35,11 @@ func (n *node) withTLS(user string, c *tls.Config) (*pgx.Conn, error) {
 // TestClientCertificates: none, optional and require, and an identity that asks for a name.
 func TestClientCertificates(t *testing.T) {
 	issue := func(a *authority, name string) []tls.Certificate {
-		p, err := a.issue(name, x509.ExtKeyUsageClientAuth)
+		p, err := a.issue(name, pki.ForClient)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return []tls.Certificate{p.load(t)}
+		return []tls.Certificate{p.Pair.Certificate}
 	}
 	billing, other, foreign := issue(world.clients, "billing"), issue(world.clients, "other"), issue(world.servers, "billing")
 	named := row("app", `match: {user: app, databases: ["*"], networks: [127.0.0.0/8], certificate: "CN=billing"}`)
@@ -139,7 +140,7 @@ func TestReload(t *testing.T) {
 	stays, goes := n.dial("app", "app"), n.dial("gone", "app")
 	first := n.serial()
 
-	next, err := world.servers.issue("ingress", x509.ExtKeyUsageServerAuth)
+	next, err := world.servers.issue("ingress")
 	if err != nil {
 		t.Fatal(err)
 	}

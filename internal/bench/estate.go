@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/csfproxy/csfproxy/internal/pki"
 	"github.com/csfproxy/csfproxy/store/privatepg"
 	"github.com/jackc/pgx/v5"
 )
@@ -153,7 +154,11 @@ func raise(ctx context.Context, p plan) (_ *estate, err error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, err
 	}
-	cert, key, err := certificate(dir)
+	cert, key := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	pair, err := pki.SelfSigned("localhost", pki.Lasting(48*time.Hour))
+	if err == nil {
+		err = pair.Write(cert, key)
+	}
 	if err != nil {
 		return nil, err
 	}

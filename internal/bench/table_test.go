@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/csfproxy/csfproxy/internal/config"
+	"github.com/csfproxy/csfproxy/internal/pki"
 )
 
 func TestMedian(t *testing.T) {
@@ -91,8 +92,12 @@ func TestReplacePart(t *testing.T) {
 // TestConfiguration checks the configuration that csfproxy is measured with: everything is inspected and audited.
 func TestConfiguration(t *testing.T) {
 	dir := t.TempDir()
-	cert, key, err := certificate(dir)
+	cert, key := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	pair, err := pki.SelfSigned("localhost")
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pair.Write(cert, key); err != nil {
 		t.Fatal(err)
 	}
 	text := configuration(settings{statements: "all", rules: "builtin", dir: dir, plain: "127.0.0.1:6432", tls: "127.0.0.1:6433", cert: cert, key: key, upstream: "127.0.0.1:5432", now: time.Now()})

@@ -13,9 +13,13 @@ import (
 	"text/template"
 	"time"
 
+	"github.com/csfproxy/csfproxy/internal/pki"
 	"github.com/csfproxy/csfproxy/store/privatepg"
 	"github.com/jackc/pgx/v5"
 )
+
+// certificateLife is how long the demonstration's certificates count.
+const certificateLife = 7 * 24 * time.Hour
 
 // estate is what the ingress stands in front of: a primary with a streaming standby, and the files of it all.
 type estate struct {
@@ -44,20 +48,25 @@ func raise(ctx context.Context, dir string, log *slog.Logger) (_ *estate, err er
 	if err := os.MkdirAll(tlsDir, 0o755); err != nil {
 		return nil, err
 	}
-	now := time.Now()
-	ca, err := newAuthority(tlsDir, "demo-ca", now)
+	ca, err := pki.NewAuthority("demo-ca", pki.Lasting(certificateLife))
 	if err != nil {
 		return nil, fmt.Errorf("certificate authority: %w", err)
 	}
 	e.ca = filepath.Join(tlsDir, "demo-ca.crt")
-	e.clientTLS = &tls.Config{RootCAs: ca.pool(), ServerName: "localhost", MinVersion: tls.VersionTLS12}
-	ingressCert, ingressKey, err := ca.server("ingress", now)
-	if err != nil {
-		return nil, fmt.Errorf("certificate of the ingress: %w", err)
+	if err := ca.Write(e.ca); err != nil {
+		return nil, fmt.Errorf("certificate authority: %w", err)
 	}
-	dbCert, dbKey, err := ca.server("database", now)
-	if err != nil {
-		return nil, fmt.Errorf("certificate of the database: %w", err)
+	e.clientTLS = &tls.Config{RootCAs: ca.Pool(), ServerName: "localhost", MinVersion: tls.VersionTLS12}
+	file := func(name string) string { return filepath.Join(tlsDir, name) }
+	ingressCert, ingressKey, dbCert, dbKey := file("ingress.crt"), file("ingress.key"), file("database.crt"), file("database.key")
+	for name, files := range map[string][2]string{"ingress": {ingressCert, ingressKey}, "database": {dbCert, dbKey}} {
+		pair, err := ca.Issue(name, pki.Lasting(certificateLife))
+		if err != nil {
+			return nil, err
+		}
+		if err := pair.Write(files[0], files[1]); err != nil {
+			return nil, fmt.Errorf("certificate of the %s: %w", name, err)
+		}
 	}
 	for _, u := range append([]string{"csfproxy_ha", "csfproxy_auth", "replicator"}, demoUsers...) {
 		e.passwords[u] = secret()

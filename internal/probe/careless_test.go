@@ -42,7 +42,7 @@ func careless(t *testing.T, patient bool) string {
 		t.Fatal(err)
 	}
 	dir := publicDir(t)
-	certFile, keyFile := newAuthority(t, dir).issue(t, "careless", k, nil)
+	certFile, keyFile := newAuthority(t, dir).issue(t, "careless", k)
 	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
 		t.Fatal(err)

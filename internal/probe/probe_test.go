@@ -8,11 +8,8 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,6 +19,7 @@ import (
 
 	"github.com/csfproxy/csfproxy/internal/app"
 	"github.com/csfproxy/csfproxy/internal/config"
+	"github.com/csfproxy/csfproxy/internal/pki"
 	"github.com/csfproxy/csfproxy/internal/probe"
 	"github.com/csfproxy/csfproxy/store/privatepg"
 	"github.com/jackc/pgx/v5"
@@ -93,7 +91,7 @@ func TestPostgreSQL(t *testing.T) {
 	}
 	exposed := map[string]probe.Result{"tls-1.0": probe.Exposed, "tls-1.1": probe.Exposed, "certificate": probe.Exposed, "plaintext": probe.Exposed,
 		"gssenc": probe.Unknown}
-	r := expect(t, probe.Options{Address: pg.Addr(), Roots: ca.pool}, all(exposed))
+	r := expect(t, probe.Options{Address: pg.Addr(), Roots: ca.Pool()}, all(exposed))
 	for _, c := range r.Checks {
 		if c.ID == "certificate" && (!strings.Contains(c.Seen, "expired") || !strings.Contains(c.Seen, "db.example.net")) {
 			t.Errorf("the certificate's faults are not named: %s", c.Seen)
@@ -131,7 +129,7 @@ func TestIngress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, key := ca.issue(t, "edge", k, nil)
+	cert, key := ca.issue(t, "edge", k)
 	pg := privatepg.RunForTest(t, privatepg.Options{Dir: filepath.Join(dir, "pg"), Port: privatepg.AnyPort, Password: password, Unsafe: true})
 	file := filepath.Join(dir, "csfproxy.yaml")
 	text := fmt.Sprintf(`node: {name: edge-1, data_dir: %[1]s/node}
@@ -169,18 +167,18 @@ api: {address: "off"}
 		}
 	}()
 	addr := node.Addr("apps")
-	expect(t, probe.Options{Address: addr, Roots: ca.pool, User: "postgres", Database: "postgres"}, all(nil))
+	expect(t, probe.Options{Address: addr, Roots: ca.Pool(), User: "postgres", Database: "postgres"}, all(nil))
 	t.Run("unregistered user", func(t *testing.T) {
-		expect(t, probe.Options{Address: addr, Roots: ca.pool}, all(nil))
+		expect(t, probe.Options{Address: addr, Roots: ca.Pool()}, all(nil))
 	})
 	t.Run("unknown authority", func(t *testing.T) {
 		expect(t, probe.Options{Address: addr, Roots: x509.NewCertPool(), User: "postgres"}, map[string]probe.Result{"certificate": probe.Unknown})
 	})
 	t.Run("other name", func(t *testing.T) {
-		expect(t, probe.Options{Address: addr, Roots: ca.pool, ServerName: "db.example.net"}, map[string]probe.Result{"certificate": probe.Exposed})
+		expect(t, probe.Options{Address: addr, Roots: ca.Pool(), ServerName: "db.example.net"}, map[string]probe.Result{"certificate": probe.Exposed})
 	})
 	t.Run("behind a balancer", func(t *testing.T) {
-		r := expect(t, probe.Options{Address: node.Addr("edge"), Roots: ca.pool}, map[string]probe.Result{
+		r := expect(t, probe.Options{Address: node.Addr("edge"), Roots: ca.Pool()}, map[string]probe.Result{
 			"tls": probe.Unknown, "proxy-v1": probe.OK, "proxy-v2": probe.OK, "plaintext": probe.OK})
 		if n := r.Count(probe.Exposed); n != 0 {
 			t.Errorf("%d checks exposed: %+v", n, r.Checks)
@@ -214,51 +212,31 @@ func publicDir(t *testing.T) string {
 	return dir
 }
 
+// authority issues certificates into a directory.
 type authority struct {
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
+	*pki.Authority
+	dir string
 }
 
 func newAuthority(t *testing.T, dir string) *authority {
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	t.Helper()
+	a, err := pki.NewAuthority("test authority", pki.Within(time.Now().Add(-72*time.Hour), time.Now().Add(90*24*time.Hour)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &authority{dir: dir, key: k, pool: x509.NewCertPool()}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, NotBefore: time.Now().Add(-72 * time.Hour),
-		NotAfter: time.Now().Add(90 * 24 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, k.Public(), k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.cert, _ = x509.ParseCertificate(der)
-	a.pool.AddCert(a.cert)
-	return a
+	return &authority{a, dir}
 }
 
 // issue writes a certificate for the loopback address and its key.
-func (a *authority) issue(t *testing.T, name string, key crypto.Signer, edit func(*x509.Certificate)) (certFile, keyFile string) {
-	c := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(60 * 24 * time.Hour), DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
-	if edit != nil {
-		edit(c)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, a.cert, key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := x509.MarshalPKCS8PrivateKey(key)
+func (a *authority) issue(t *testing.T, name string, key crypto.Signer, edits ...pki.Edit) (certFile, keyFile string) {
+	t.Helper()
+	p, err := a.IssueFor(key, name, append([]pki.Edit{pki.Lasting(60 * 24 * time.Hour)}, edits...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	certFile, keyFile = filepath.Join(a.dir, name+".crt"), filepath.Join(a.dir, name+".key")
-	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: raw}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if err := p.Write(certFile, keyFile); err != nil {
+		t.Fatal(err)
 	}
 	return certFile, keyFile
 }

@@ -3,7 +3,6 @@ package selftest
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/csfproxy/csfproxy/internal/config"
+	"github.com/csfproxy/csfproxy/internal/pki"
 	"github.com/csfproxy/csfproxy/proxy/auth"
 )
 
@@ -122,7 +122,7 @@ func (f *Fixture) Close() error {
 
 // writeAuthority writes the certificate of an authority that has signed nothing to a temporary file.
 func writeAuthority(now time.Time) (file string, err error) {
-	der, _, err := ownCertificate("csfproxy self-test, authority", now)
+	a, err := pki.NewAuthority("csfproxy self-test, authority", selfTestLife(now))
 	if err != nil {
 		return "", err
 	}
@@ -130,7 +130,7 @@ func writeAuthority(now time.Time) (file string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("authority of self-tests: %w", err)
 	}
-	if err := errors.Join(pem.Encode(t, &pem.Block{Type: "CERTIFICATE", Bytes: der}), t.Close()); err != nil {
+	if err := errors.Join(t.Close(), a.Write(t.Name())); err != nil {
 		return "", errors.Join(fmt.Errorf("authority of self-tests: %w", err), os.Remove(t.Name()))
 	}
 	return t.Name(), nil

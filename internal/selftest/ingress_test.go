@@ -3,19 +3,15 @@ package selftest
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/netip"
@@ -27,6 +23,7 @@ import (
 
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/internal/config"
+	"github.com/csfproxy/csfproxy/internal/pki"
 	"github.com/csfproxy/csfproxy/proxy/auth"
 	"github.com/csfproxy/csfproxy/proxy/proxyproto"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -89,23 +86,13 @@ func newIngress(t *testing.T, proxied bool) *ingress {
 }
 
 func (g *ingress) certify() {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "edge"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
+	pair, err := pki.SelfSigned("edge")
 	if err != nil {
 		g.t.Fatal(err)
 	}
 	g.roots = x509.NewCertPool()
-	g.roots.AddCert(leaf)
-	g.tls = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, NextProtos: []string{"postgresql"}}
+	g.roots.AddCert(pair.Leaf)
+	g.tls = &tls.Config{Certificates: []tls.Certificate{pair.Certificate}, NextProtos: []string{"postgresql"}}
 }
 
 // target describes the ingress as an integrator does.

@@ -2,22 +2,18 @@ package selftest
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/csfproxy/csfproxy/internal/pki"
 	"github.com/csfproxy/csfproxy/proxy/auth"
 )
 
@@ -56,24 +52,16 @@ func NewUpstream(v auth.Verifier) (*Upstream, error) { return newUpstream(v, nil
 
 // newForeignUpstream starts one that offers TLS with a certificate of its own making, which nobody vouches for.
 func newForeignUpstream(v auth.Verifier, now time.Time) (*Upstream, error) {
-	der, key, err := ownCertificate("csfproxy self-test, foreign", now)
+	pair, err := pki.SelfSigned("csfproxy self-test, foreign", selfTestLife(now))
 	if err != nil {
 		return nil, err
 	}
-	return newUpstream(v, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	return newUpstream(v, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair.Certificate}})
 }
 
-// ownCertificate makes a certificate for the loopback address that is signed by its own key.
-func ownCertificate(name string, now time.Time) (der []byte, key *ecdsa.PrivateKey, err error) {
-	if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		return nil, nil, fmt.Errorf("key of %s: %w", name, err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(10, 0, 0), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	if der, err = x509.CreateCertificate(rand.Reader, c, c, key.Public(), key); err != nil {
-		return nil, nil, fmt.Errorf("certificate of %s: %w", name, err)
-	}
-	return der, key, nil
+// selfTestLife makes a certificate outlive every node.
+func selfTestLife(now time.Time) pki.Edit {
+	return pki.Within(now.Add(-time.Hour), now.AddDate(10, 0, 0))
 }
 
 func newUpstream(v auth.Verifier, t *tls.Config) (*Upstream, error) {

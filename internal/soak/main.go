@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/internal/pki"
 	"github.com/csfproxy/csfproxy/store"
 	"github.com/csfproxy/csfproxy/store/privatepg"
 )
@@ -106,7 +107,11 @@ func run(ctx context.Context, p plan, t *results) (err error) {
 	if err := os.Chmod(dir, 0o755); err != nil { // PostgreSQL may run as another user, who must be able to pass
 		return err
 	}
-	cert, key, err := certificate(dir)
+	cert, key := filepath.Join(dir, "soak.crt"), filepath.Join(dir, "soak.key")
+	pair, err := pki.SelfSigned("soak")
+	if err == nil {
+		err = pair.Write(cert, key)
+	}
 	if err != nil {
 		return err
 	}
