@@ -4,12 +4,14 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 )
 
-// TestEachPackageHasOneComment: what a package is for stands in its doc.go, and nowhere twice.
+// TestEachPackageHasOneComment: what a package is for stands in its doc.go, and nowhere twice; the developers' table of
+// packages names each.
 func TestEachPackageHasOneComment(t *testing.T) {
 	packages := map[string][]string{}
 	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
@@ -40,7 +42,14 @@ func TestEachPackageHasOneComment(t *testing.T) {
 	if len(packages) < 20 {
 		t.Fatalf("only %d packages were found", len(packages))
 	}
+	table, err := os.ReadFile("../../docs/development.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for dir, files := range packages {
+		if name := strings.TrimPrefix(filepath.ToSlash(dir), "../../"); !strings.Contains(string(table), "`"+name+"`") {
+			t.Errorf("docs/development.md does not name %s", name)
+		}
 		if len(files) != 1 || files[0] != "doc.go" {
 			t.Errorf("%s: the package comment stands in %v, not in doc.go alone", dir, files)
 		}
