@@ -154,7 +154,7 @@ var controlTable = []Control{
 	{ID: "weaknesses-recorded", Title: "Weaknesses of the configuration and of the wire are findings as soon as they are seen", Proof: ProofPopulation,
 		Population: []Filter{Of(ConfigLoaded)},
 		Violations: []Filter{Of(ConfigLoaded).Lacks("findings")},
-		Evidence:   []Filter{Of(FindingOpened).Is("rule", "configuration"), Of(AuthDowngrade, TLSUpstreamVerifyFailed)},
+		Evidence:   []Filter{Of(FindingOpened).Is("rule", RuleConfiguration.ID), Of(AuthDowngrade, TLSUpstreamVerifyFailed)},
 		Freshness:  366 * day,
 		Limit:      "What the configuration permits by name and what servers offer in a login. No scan of servers."},
 	{ID: "configuration-control", Title: "Only a configuration that passes its checks comes into force, and its hash is on record", Proof: ProofPopulation,
@@ -174,7 +174,7 @@ var controlTable = []Control{
 		Freshness:  freshTest,
 		Limit:      "The capacity of the ingress; of the server only its time to answer."},
 	{ID: "findings-recorded", Title: "Rules turn events into findings with a rule, a severity and a count", Proof: ProofPopulation,
-		Population: []Filter{Of(FindingOpened).Not("rule", "configuration")}, // what the configuration's check notes is no detection
+		Population: []Filter{Of(FindingOpened).Not("rule", RuleConfiguration.ID)}, // what the configuration's check notes is no detection
 		Violations: []Filter{Of(FindingOpened).Lacks("rule"), Of(FindingOpened).Has("rule").Lacks("severity")},
 		Evidence:   []Filter{Of(FindingClosed)},
 		Freshness:  freshObservation,

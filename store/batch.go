@@ -34,12 +34,13 @@ func (d *DB) storeBatch(ctx context.Context, node, log string, records []Record)
 	if err != nil {
 		return batchResult{}, err
 	}
-	return d.storeRows(ctx, node, log, b)
+	return d.storeRows(ctx, node, log, b, nil)
 }
 
 // storeRows stores a batch of encoded rows. How far the log is stored changes in the same transaction, and records that
-// it covers already are left out.
-func (d *DB) storeRows(ctx context.Context, node, log string, b *rowBatch) (batchResult, error) {
+// it covers already are left out. report, if it is not nil, hears of a gap before that transaction commits: afterwards nothing
+// would show the gap again to a process that dies in between.
+func (d *DB) storeRows(ctx context.Context, node, log string, b *rowBatch, report func(gap)) (batchResult, error) {
 	for attempt := 1; ; attempt++ {
 		if err := d.ensurePartitions(ctx, b.days); err != nil {
 			return batchResult{}, err
@@ -47,6 +48,9 @@ func (d *DB) storeRows(ctx context.Context, node, log string, b *rowBatch) (batc
 		var out batchResult
 		err := pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) (err error) {
 			out, err = storeRows(ctx, tx, node, log, b)
+			if err == nil && out.gap != nil && report != nil {
+				report(*out.gap)
+			}
 			return err
 		})
 		// 23514: no partition takes the row; another node's retention dropped the day meanwhile.

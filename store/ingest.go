@@ -60,6 +60,8 @@ type Ingester struct {
 	// These belong to Run.
 	announced bool // log.sink_failed of this outage is in the spool
 	downSince time.Time
+	gap       gap         // reported last: a batch that is tried again finds it again
+	untold    []csf.Event // gaps that the spool had no room for
 }
 
 // NewIngester gives an ingester; Run does the work.
@@ -182,15 +184,14 @@ func (i *Ingester) connectAndPump(ctx context.Context) (stored bool, err error) 
 			return stored, err
 		}
 		stored, last = true, res.last
-		if res.gap != nil {
-			i.report(csf.Event{Kind: csf.LogGapDetected, Facts: csf.Facts{"gap_node": i.spool.Node(), "from": res.gap.from, "to": res.gap.to, "detail": res.gap.detail}})
-		}
-		// After the report, so that whoever waits for this batch can wait for it too.
 		i.setState(func(s *IngestState) {
 			s.StoredSeq, s.Batches, s.Events = last, s.Batches+1, s.Events+uint64(res.stored)
 		})
 		if err := i.spool.MarkStored(last); err != nil {
 			return stored, err
+		}
+		for len(i.untold) > 0 && i.report(i.untold[0]) {
+			i.untold = i.untold[1:]
 		}
 	}
 }
@@ -207,7 +208,25 @@ func (i *Ingester) ping(ctx context.Context) error {
 func (i *Ingester) store(ctx context.Context, batch *rowBatch) (batchResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	return i.db.storeRows(ctx, i.spool.Node(), i.spool.Log(), batch)
+	return i.db.storeRows(ctx, i.spool.Node(), i.spool.Log(), batch, func(g gap) { i.reportGap(ctx, g) })
+}
+
+// reportGap notes a gap, on disk when it returns, once a run.
+func (i *Ingester) reportGap(ctx context.Context, g gap) {
+	if g == i.gap {
+		return
+	}
+	i.gap = g
+	e := csf.Event{Kind: csf.LogGapDetected, Facts: csf.Facts{"gap_node": i.spool.Node(), "from": g.from, "to": g.to, "detail": g.detail}}
+	seq, err := i.opts.Append(e)
+	if err == nil {
+		err = i.spool.WaitSynced(ctx, seq)
+	} else if errors.Is(err, ErrFull) {
+		i.untold = append(i.untold, e) // storing makes room
+	}
+	if err != nil {
+		i.opts.Logger.Warn("a gap in the records is not on record yet", "gap_node", i.spool.Node(), "from", g.from, "to", g.to, "error", err)
+	}
 }
 
 // readBatch is a batch ready to be stored; without rows and error nothing came within IdleCheck.

@@ -141,7 +141,7 @@ func (s *Sequencer) report(err error) {
 		if s.reported != err.Error() {
 			s.reported = err.Error()
 			s.opts.Logger.Error("the transparency log is not continued: the store was changed or put back; keep a copy of it and see docs/evidence.md", "error", err)
-			s.opts.Record(csf.Event{Kind: csf.FindingOpened, Facts: csf.Facts{"rule": "log-changed", "severity": "critical", "title": "The stored log is not the one that was signed", "detail": err.Error()}})
+			s.opts.Record(csf.RuleLogChanged.Finding(csf.Facts{"title": "The stored log is not the one that was signed", "detail": err.Error()}))
 		}
 	case errors.Is(err, ErrOtherKey):
 		if s.reported != err.Error() {

@@ -199,6 +199,7 @@ func (a *App) openSpool(context.Context) error {
 	a.records.look(a.telemetry.Span)
 	a.records.look(countBytes(a.telemetry.Instruments))
 	a.records.look((&inventory{record: a.records.Record}).observe)
+	a.records.look((&gapFindings{record: a.records.Record}).observe)
 	a.records.look(a.observeDrills)
 	if target := cfg.Telemetry.Syslog; target != "" {
 		s, err := telemetry.StartSyslog(target, cfg.Node.Name, nil)
@@ -315,7 +316,7 @@ func (a *App) announceBuild() {
 
 func (a *App) announceFindings(cfg *config.Config) {
 	for _, f := range cfg.Findings {
-		a.records.Record(csf.Event{Kind: csf.FindingOpened, Facts: csf.Facts{"rule": "configuration", "severity": "medium", "title": f.Message, "key": f.Key, "line": f.Line}})
+		a.records.Record(csf.RuleConfiguration.Finding(csf.Facts{"title": f.Message, "key": f.Key, "line": f.Line}))
 	}
 }
 

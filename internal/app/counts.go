@@ -25,7 +25,6 @@ type sequenceCount struct {
 	mu                           sync.Mutex
 	accepted, rejected, recorded int64
 	seq                          uint64
-	missing                      int64 // connections without a record, as the last finding has it
 }
 
 // count compares once a minute.
@@ -58,12 +57,6 @@ func (a *App) writeCounts() {
 	last := a.records.spool.Stats().LastSeq
 	if accepted+rejected != recorded {
 		a.records.Record(csf.Event{Kind: csf.LogGapDetected, Facts: csf.Facts{"counted": accepted + rejected, "recorded": recorded}})
-		// One finding for each difference that is new, not one a minute for the same.
-		if missing := accepted + rejected - recorded; missing != c.missing {
-			c.missing = missing
-			a.records.Record(csf.Event{Kind: csf.FindingOpened, Facts: csf.Facts{"rule": "records-incomplete", "severity": "high", "count": missing,
-				"title": "The listeners counted more connections than there are records"}})
-		}
 	}
 	a.records.Record(csf.Event{Kind: csf.LogSequence, Facts: csf.Facts{
 		"accepted": accepted - c.accepted, "rejected": rejected - c.rejected, "recorded": recorded - c.recorded, "from": c.seq + 1, "to": last,

@@ -27,6 +27,7 @@ func TestTables(t *testing.T) {
 		text       func(*testing.T) string
 	}{
 		{"docs/events.md", "kinds", kinds},
+		{"docs/events.md", "own rules", ownRules},
 		{"docs/events.md", "reasons", reasons},
 		{"docs/rules.md", "builtin rules", rules},
 		{"docs/rules.md", "classes", classes},
@@ -74,6 +75,15 @@ func kinds(*testing.T) string {
 			tags = "*operational*"
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", k.Kind, k.Doc, codes(k.Fields), tags)
+	}
+	return b.String()
+}
+
+func ownRules(*testing.T) string {
+	var b strings.Builder
+	b.WriteString("| rule | severity | a finding is opened when |\n|---|---|---|\n")
+	for _, r := range csf.OwnRules() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.ID, r.Severity, r.Doc)
 	}
 	return b.String()
 }
