@@ -195,8 +195,10 @@ func (p proofs) Sample(ctx context.Context, r api.SampleRequest, by api.Actor) (
 	}
 	for i, e := range events {
 		leaf, err := leafOf(ctx, db, e.Node, e.Seq)
-		if err != nil {
+		if errors.Is(err, api.ErrNotFound) {
 			leaf = -1 // of an earlier log of the node
+		} else if err != nil {
+			return api.Sample{}, fmt.Errorf("%w: %w", api.ErrUnavailable, err)
 		}
 		out.Items = append(out.Items, api.SampleItem{Place: places[i], Leaf: leaf, Event: api.View(e)})
 	}

@@ -1,19 +1,25 @@
 package app
 
 import (
+	"cmp"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/reports"
 	"github.com/csfproxy/csfproxy/reports/api"
 	"github.com/csfproxy/csfproxy/reports/pack"
+	"github.com/csfproxy/csfproxy/store"
 	"github.com/csfproxy/csfproxy/store/translog"
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // reportDone waits until a report is made.
@@ -52,7 +58,7 @@ func (n *node) packed() (api.Report, string) {
 }
 
 // TestPacks makes two packs of a running node, the second of which continues the first, and verifies them as an auditor
-// would; then proofs, samples, holds and custody.
+// would; then proofs, holds and custody.
 func TestPacks(t *testing.T) {
 	n := startNode(t, setup{Store: "own", API: "127.0.0.1:0"})
 	c := n.dial("app", "app")
@@ -92,9 +98,6 @@ func TestPacks(t *testing.T) {
 		t.Error(err)
 	}
 
-	if code, body := n.callAs(api.RoleAuditor, http.MethodPost, "/v1/samples", `{"control": "access-bound-to-identity", "count": 5, "nonce": "mine"}`); code != http.StatusOK && code != http.StatusUnprocessableEntity {
-		t.Errorf("%d %s", code, body)
-	}
 	// A hold is applied by one person and released by another.
 	code, body := n.callAs(api.RoleOperator, http.MethodPost, "/v1/holds", `{"name": "case 7", "from": "2026-01-01", "to": "2026-02-01", "reason": "litigation"}`)
 	var h api.Hold
@@ -111,6 +114,82 @@ func TestPacks(t *testing.T) {
 	n.waitFor(csf.HoldReleased, nil)
 	if code, body := n.callAs(api.RoleAuditor, http.MethodGet, "/v1/custody", ""); code != http.StatusOK || !strings.Contains(body, second.ID) {
 		t.Errorf("%d %s", code, body)
+	}
+}
+
+// TestSample has an auditor draw 200 events from the sessions that clients had, and draws again without the node's help.
+func TestSample(t *testing.T) {
+	const control, count = "flow-attribution", 200
+	n := startNode(t, setup{Store: "own", API: "127.0.0.1:0"})
+	l := n.underLoad(3)
+	l.more(count + 20)
+	l.end()
+	draw := func(nonce string) api.Sample {
+		t.Helper()
+		code, body := n.callAs(api.RoleAuditor, http.MethodPost, "/v1/samples", fmt.Sprintf(`{"control": %q, "count": %d, "nonce": %q}`, control, count, nonce))
+		var s api.Sample
+		if err := json.Unmarshal([]byte(body), &s); err != nil || code != http.StatusOK {
+			t.Fatalf("%d %s", code, body)
+		}
+		return s
+	}
+	drawn := draw("mine")
+	population := n.every(csf.Of(csf.SessionBound))
+	slices.SortFunc(population, func(a, b csf.Event) int { return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Seq, b.Seq)) })
+	if int64(len(population)) != n.ingress.Counters().Bound.Load() || drawn.Population != int64(len(population)) {
+		t.Errorf("a population of %d, %d sessions are stored, %d were bound", drawn.Population, len(population), n.ingress.Counters().Bound.Load())
+	}
+	root, err := tlog.ParseHash(drawn.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := reports.SampleSeed(root, control+"mine")
+	if hex.EncodeToString(seed[:]) != drawn.Seed || drawn.Nonce != "mine" {
+		t.Errorf("seed %s, want %x", drawn.Seed, seed)
+	}
+	places := reports.Draw(seed, drawn.Population, count)
+	if len(places) != count || len(drawn.Items) != count {
+		t.Fatalf("%d events were drawn, want %d of %d", len(drawn.Items), len(places), drawn.Population)
+	}
+	db := n.stored()
+	for i, item := range drawn.Items {
+		want := population[places[i]]
+		if item.Place != places[i] || item.Event.Node != want.Node || item.Event.Seq != want.Seq || item.Event.Kind != csf.SessionBound || item.Event.Identity != "app" {
+			t.Fatalf("item %d: place %d, %s %d; want place %d, number %d", i, item.Place, item.Event.Kind, item.Event.Seq, places[i], want.Seq)
+		}
+		if item.Leaf < 0 || item.Leaf >= drawn.Size {
+			t.Fatalf("item %d: leaf %d of %d", i, item.Leaf, drawn.Size)
+		}
+		// What the log holds at the leaf is this event.
+		err := db.Leaves(t.Context(), item.Leaf, item.Leaf, func(l store.Leaf) error {
+			e, err := store.Decode(l.Payload)
+			if err == nil && (e.Seq != want.Seq || e.Session != want.Session) {
+				err = fmt.Errorf("leaf %d is event %d, want %d", item.Leaf, e.Seq, want.Seq)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := draw("another")
+	same := 0
+	for i := range other.Items {
+		if other.Items[i].Place == drawn.Items[i].Place {
+			same++
+		}
+	}
+	if len(other.Items) != count || same == count {
+		t.Errorf("another nonce draws %d events, %d of them the same", len(other.Items), same)
+	}
+	n.waitFor(csf.EvidenceRead, func(e csf.Event) bool { return e.Facts["action"] == "sample" && e.Facts["object"] == control })
+	for _, refused := range []string{
+		"no-such-control",
+		csf.Controls()[slices.IndexFunc(csf.Controls(), func(c csf.Control) bool { return len(c.Population) == 0 })].ID, // nothing to draw from
+	} {
+		if code, body := n.callAs(api.RoleAuditor, http.MethodPost, "/v1/samples", fmt.Sprintf(`{"control": %q}`, refused)); code != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d %s", refused, code, body)
+		}
 	}
 }
 
