@@ -10,8 +10,8 @@ import (
 	"github.com/csfproxy/csfproxy/csf"
 )
 
-// custodyKinds are the kinds about evidence itself: reports, proofs, holds, erasures.
-func custodyKinds() []csf.Kind {
+// CustodyKinds are the kinds about evidence itself: reports, proofs, holds, erasures.
+func CustodyKinds() []csf.Kind {
 	var kinds []csf.Kind
 	for _, k := range csf.Kinds() {
 		group, _, _ := strings.Cut(string(k.Kind), ".")
@@ -22,8 +22,8 @@ func custodyKinds() []csf.Kind {
 	return kinds
 }
 
-// evidenceRoutes are the parts of the API that hand evidence out or decide what is kept of it.
-var evidenceRoutes = []string{"/v1/reports", "/v1/events", "/v1/checkpoints", "/v1/proofs", "/v1/holds", "/v1/custody", "/v1/packs", "/v1/samples", "/v1/statements"}
+// evidenceRoutes are the parts of the API and of the dashboard that hand evidence out or decide what is kept of it.
+var evidenceRoutes = []string{"/v1/reports", "/v1/events", "/v1/checkpoints", "/v1/log", "/v1/holds", "/v1/custody", "/v1/samples", "/evidence", "/events"}
 
 // custody lists accesses to evidence, oldest first.
 func (c *collector) custody() {
@@ -41,33 +41,42 @@ func (c *collector) custody() {
 // ReadCustody gives the accesses to evidence of a period, oldest first. cut says that the period has more acts than are
 // read, and only those among the newest are listed.
 func ReadCustody(ctx context.Context, facts Facts, p Period) (list []Custody, cut bool, err error) {
-	events, err := facts.Events(ctx, []csf.Filter{csf.Of(custodyKinds()...).Including(), csf.Of(csf.AdminAction)}, p, maxCustody)
+	events, err := facts.Events(ctx, []csf.Filter{csf.Of(CustodyKinds()...).Including(), csf.Of(csf.AdminAction)}, p, maxCustody)
 	if err != nil {
 		return nil, false, err
 	}
 	for _, e := range slices.Backward(events) {
-		action := csf.FieldText(e, "action")
-		if e.Kind == csf.AdminAction && !aboutEvidence(action) {
-			continue
+		if c, ok := CustodyOf(e); ok {
+			list = append(list, c)
 		}
-		if e.Kind != csf.AdminAction {
-			action = string(e.Kind)
-		}
-		list = append(list, Custody{Time: e.Time.UTC(), Node: e.Node, Seq: e.Seq, By: csf.FieldText(e, "by"), Role: csf.FieldText(e, "role"), Action: action,
-			Object: cmp.Or(csf.FieldText(e, "object"), csf.FieldText(e, "report"), csf.FieldText(e, "hold")), Detail: custodyDetail(e)})
 	}
 	return list, len(events) == maxCustody, nil
 }
 
-// aboutEvidence says whether an act of the API, such as "GET /v1/reports/{id}", concerns evidence.
-func aboutEvidence(action string) bool {
+// CustodyOf gives the access to evidence that an event records, if it is one.
+func CustodyOf(e csf.Event) (Custody, bool) {
+	action := csf.FieldText(e, "action")
+	switch {
+	case e.Kind == csf.AdminAction && (e.SelfTest || !AboutEvidence(action)):
+		return Custody{}, false
+	case e.Kind != csf.AdminAction && !slices.Contains(CustodyKinds(), e.Kind):
+		return Custody{}, false
+	case e.Kind != csf.AdminAction:
+		action = string(e.Kind)
+	}
+	return Custody{Time: e.Time.UTC(), Node: e.Node, Seq: e.Seq, By: csf.FieldText(e, "by"), Role: csf.FieldText(e, "role"), Action: action,
+		Object: cmp.Or(csf.FieldText(e, "object"), csf.FieldText(e, "report"), csf.FieldText(e, "hold")), Detail: custodyDetail(e)}, true
+}
+
+// AboutEvidence says whether an act of the API or the dashboard, such as "GET /v1/reports/{id}", concerns evidence.
+func AboutEvidence(action string) bool {
 	_, route, _ := strings.Cut(action, " ")
 	return slices.ContainsFunc(evidenceRoutes, func(r string) bool { return route == r || strings.HasPrefix(route, r+"/") })
 }
 
 func custodyDetail(e csf.Event) string {
 	var parts []string
-	for _, name := range []string{"format", "from", "to", "sha256", "leaf", "count", "status", "reason", "subject"} {
+	for _, name := range []string{"format", "from", "to", "sha256", "leaf", "count", "result", "detail", "status", "reason", "subject"} {
 		if v := csf.FieldText(e, name); v != "" {
 			parts = append(parts, name+" "+v)
 		}

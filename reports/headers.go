@@ -34,7 +34,7 @@ func HeaderView(m Model) Model {
 	for i := range m.Timeline {
 		m.Timeline[i].Subject, m.Timeline[i].Detail = "", ""
 	}
-	m.Custody = slices.DeleteFunc(slices.Clone(m.Custody), func(c Custody) bool { return !slices.Contains(custodyKinds(), csf.Kind(c.Action)) })
+	m.Custody = slices.DeleteFunc(slices.Clone(m.Custody), func(c Custody) bool { return !slices.Contains(CustodyKinds(), csf.Kind(c.Action)) })
 	for i := range m.Custody {
 		m.Custody[i] = Custody{Time: m.Custody[i].Time, Node: m.Custody[i].Node, Seq: m.Custody[i].Seq, Action: m.Custody[i].Action}
 	}

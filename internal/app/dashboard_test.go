@@ -104,6 +104,17 @@ func TestDashboard(t *testing.T) {
 		}
 		return err
 	})
+
+	// The log's signature is checked on the page; the auditor verifies the file, and finds both acts in the custody list.
+	b.Do("the log", chromedp.Navigate(site+"/evidence"), chromedp.WaitVisible(`//*[@id="log-part"]//span[contains(@class, "good") and contains(., "verified")]`),
+		chromedp.WaitVisible(`//*[@id="log-part"]//span[contains(., "not witnessed")]`))
+	b.Do("verify the report", chromedp.Click(`form[action="/evidence/reports/verify"] button`), chromedp.WaitVisible(`.notice`), chromedp.WaitVisible(`//td[@data-label="Verified"]//span[contains(@class, "good")]`))
+	n.waitFor(csf.ReportVerified, func(e csf.Event) bool { return e.Facts["result"] == "pass" })
+	n.stored()
+	b.Do("custody", chromedp.Navigate(site+"/evidence/custody"), chromedp.WaitVisible(`//td[contains(., "report.verified")]`),
+		chromedp.WaitVisible(`//td[contains(., "evidence.exported")]`), chromedp.WaitVisible(`//td[contains(., "report.generated")]`), chromedp.WaitVisible(`//td[contains(., "GET /evidence")]`))
+	b.Do("to the event", chromedp.Click(`//tr[.//td[contains(., "evidence.exported")]]//th//a`), chromedp.WaitVisible(`#proof`))
+
 	b.Do("the sessions", chromedp.Navigate(site+"/sessions"), chromedp.WaitVisible(`table.rows`))
 	if offers := webtest.Get(b, "count", chromedp.Evaluate[int](`document.querySelectorAll("main form[method=post], [data-kill]").length`)); offers != 0 {
 		t.Errorf("an auditor is offered %d acts", offers)

@@ -293,23 +293,11 @@ func heldError(err error) error {
 	return err
 }
 
-// custody is the API's view of who touched evidence.
-type custody struct{ a *App }
-
-func (c custody) Custody(ctx context.Context, p api.Period) ([]api.Custody, error) {
-	db, err := c.a.keeper.current(ctx)
-	if err != nil {
-		return nil, err
-	}
-	list, _, err := reports.ReadCustody(ctx, facts{db: db}, reports.Period(p))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", api.ErrUnavailable, err)
-	}
-	out := make([]api.Custody, 0, len(list))
-	for _, v := range list {
-		out = append(out, api.Custody(v))
-	}
-	return out, nil
+// digestOf reads all of r and gives its hexadecimal SHA-256 and length.
+func digestOf(r io.Reader) (digest string, size int64, err error) {
+	h := sha256.New()
+	size, err = io.Copy(h, r)
+	return hex.EncodeToString(h.Sum(nil)), size, err
 }
 
 // sum gives the hexadecimal SHA-256 of bytes.

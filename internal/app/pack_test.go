@@ -1,11 +1,13 @@
 package app
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -71,11 +73,33 @@ func TestPacks(t *testing.T) {
 	}
 	second, body := n.packed()
 	key := n.translog.key.VerifierKey()
-	got, err := pack.Verify(t.Context(), strings.NewReader(body), int64(len(body)), pack.Options{Keys: []string{key}, Previous: strings.NewReader(first), PreviousSize: int64(len(first))})
-	if err != nil || !got.OK() {
-		t.Fatalf("%v %v", err, got.Failure)
+	result, err := pack.Verify(t.Context(), strings.NewReader(body), int64(len(body)), pack.Options{Keys: []string{key}, Previous: strings.NewReader(first), PreviousSize: int64(len(first))})
+	if err != nil || !result.OK() {
+		t.Fatalf("%v %v", err, result.Failure)
 	}
 	n.waitFor(csf.EvidenceExported, func(e csf.Event) bool { return e.Facts["report"] == second.ID && e.Facts["sha256"] == second.SHA256 })
+
+	// The node verifies what it keeps, and says so when its file was changed.
+	if code, body := n.callAs(api.RoleAuditor, http.MethodPost, "/v1/reports/"+second.ID+"/verify", ""); code != http.StatusOK || !strings.Contains(body, `"pass"`) || !strings.Contains(body, "contiguity") {
+		t.Errorf("%d %s", code, body)
+	}
+	file := n.shelf.file(second.ID, "pack")
+	kept, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := bytes.Clone(kept)
+	changed[len(changed)/2] ^= 1
+	if err := os.WriteFile(file, changed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, body := n.callAs(api.RoleAuditor, http.MethodPost, "/v1/reports/"+second.ID+"/verify", ""); code != http.StatusOK || !strings.Contains(body, `"fail"`) || !strings.Contains(body, "SHA-256") {
+		t.Errorf("%d %s", code, body)
+	}
+	if err := os.WriteFile(file, kept, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.waitFor(csf.ReportVerified, func(e csf.Event) bool { return e.Facts["result"] == "fail" })
 
 	// A proof of one event.
 	e := n.waitFor(csf.SessionBound, nil)
@@ -110,9 +134,38 @@ func TestPacks(t *testing.T) {
 	if code, body := n.callAs(api.RoleApprover, http.MethodDelete, fmt.Sprintf("/v1/holds/%d?reason=settled", h.ID), ""); code != http.StatusConflict {
 		t.Errorf("released twice: %d %s", code, body)
 	}
+	until := time.Now().UTC().Format(time.RFC3339Nano)
 	n.waitFor(csf.HoldApplied, nil)
 	n.waitFor(csf.HoldReleased, nil)
-	if code, body := n.callAs(api.RoleAuditor, http.MethodGet, "/v1/custody", ""); code != http.StatusOK || !strings.Contains(body, second.ID) {
+	n.stored()
+	var all []api.Custody
+	for cursor, pages := "", 0; ; pages++ {
+		code, body := n.callAs(api.RoleAuditor, http.MethodGet, "/v1/custody?limit=3&to="+until+"&cursor="+cursor, "")
+		var page api.Page[api.Custody]
+		if err := json.Unmarshal([]byte(body), &page); err != nil || code != http.StatusOK || len(page.Items) > 3 || pages > 100 {
+			t.Fatalf("%d %s", code, body)
+		}
+		all = append(all, page.Items...)
+		if cursor = page.Next; cursor == "" {
+			break
+		}
+	}
+	got := map[string]int{}
+	for i, c := range all {
+		got[c.Action]++
+		if i > 0 && (c.Time.After(all[i-1].Time) || c.Seq == all[i-1].Seq) {
+			t.Errorf("line %d: %+v after %+v", i, c, all[i-1])
+		}
+	}
+	for action, least := range map[string]int{"report.generated": 2, "evidence.exported": 2, "report.verified": 2, "hold.applied": 1, "hold.released": 1, "POST /v1/reports": 2, "GET /v1/events/{id}/proof": 1} {
+		if got[action] < least {
+			t.Errorf("custody has %d of %s: %v", got[action], action, got)
+		}
+	}
+	if code, body := n.callAs(api.RoleAuditor, http.MethodGet, "/v1/custody?kind=report.verified", ""); code != http.StatusOK || strings.Count(body, `"report.verified"`) != 2 || strings.Contains(body, "report.generated") {
+		t.Errorf("%d %s", code, body)
+	}
+	if code, body := n.callAs(api.RoleAuditor, http.MethodGet, "/v1/log", ""); code != http.StatusOK || !strings.Contains(body, `"verified":true`) {
 		t.Errorf("%d %s", code, body)
 	}
 }

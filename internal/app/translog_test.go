@@ -14,6 +14,7 @@ import (
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/internal/config"
 	"github.com/csfproxy/csfproxy/internal/witness"
+	"github.com/csfproxy/csfproxy/reports/api"
 	"github.com/csfproxy/csfproxy/store"
 	"github.com/csfproxy/csfproxy/store/translog"
 )
@@ -71,6 +72,36 @@ func TestNodeSignsAWitnessedLog(t *testing.T) {
 		}
 		return nil
 	})
+
+	// What the dashboard and the API check: a witness counts once the configuration has its key.
+	state := func() api.LogState {
+		t.Helper()
+		facts, err := proofs{n.App}.Log(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, ok := api.CheckLog(facts)
+		if !ok || !s.Verified || len(s.Witnesses) != 1 {
+			t.Fatalf("%+v", s)
+		}
+		return s
+	}
+	if s := state(); s.Witnesses[0].State != api.WitnessUnchecked || s.Witnessed != 0 {
+		t.Errorf("a witness that nobody named: %+v", s.Witnesses)
+	}
+	was := n.App.cfg.Load()
+	named := *was
+	named.Log.Witnesses = []config.Witness{{Name: "audit-firm", URL: srv.URL, Key: w.VerifierKey()}}
+	n.App.cfg.Store(&named)
+	defer n.App.cfg.Store(was)
+	if s := state(); s.Witnesses[0].State != api.WitnessCosigned || s.Witnessed == 0 || len(s.Alarms) != 0 {
+		t.Errorf("a witness: %+v", s)
+	}
+	n.App.records.Record(csf.Event{Kind: csf.WitnessAlarm, Facts: csf.Facts{"witness": "audit-firm", "size": int64(1), "root": "r", "detail": "the log was forked"}})
+	n.stored()
+	if s := state(); len(s.Alarms) != 1 || s.Alarms[0].Detail != "the log was forked" {
+		t.Errorf("an alarm: %+v", s.Alarms)
+	}
 }
 
 func TestLogKeysThatDoNotFit(t *testing.T) {

@@ -92,6 +92,8 @@ func requests() map[string]request {
 		"event-proof":       {path: "/v1/events/edge-1:7/proof", status: 200, object: "edge-1:7"},
 		"list-checkpoints":  {path: "/v1/checkpoints?limit=2", status: 200},
 		"latest-checkpoint": {path: "/v1/checkpoints/latest", status: 200},
+		"log-state":         {path: "/v1/log", status: 200},
+		"verify-report":     {path: "/v1/reports/r-1/verify", status: 200, object: "r-1"},
 		"draw-sample":       {path: "/v1/samples", body: `{"control":"tls-required","nonce":"mine"}`, status: 200, object: "tls-required"},
 		"list-custody":      {path: "/v1/custody?from=30d", status: 200},
 		"list-holds":        {path: "/v1/holds", status: 200},

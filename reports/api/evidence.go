@@ -110,13 +110,19 @@ type eventQuery struct {
 
 func (f EventFilter) query() EventQuery {
 	q := EventQuery{Session: f.Session, Identity: f.Identity, Source: f.Source}
-	for _, k := range split(f.Kind) {
-		q.Kinds = append(q.Kinds, csf.Kind(k))
-	}
+	q.Kinds = kinds(f.Kind)
 	for _, r := range split(f.Reason) {
 		q.Reasons = append(q.Reasons, csf.Reason(r))
 	}
 	return q
+}
+
+func kinds(lists []string) []csf.Kind {
+	var all []csf.Kind
+	for _, k := range split(lists) {
+		all = append(all, csf.Kind(k))
+	}
+	return all
 }
 
 // split takes lists of lists with commas apart.

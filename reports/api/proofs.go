@@ -113,6 +113,8 @@ func (s *Server) drawSample(ctx context.Context, in *sampleInput) (*struct{ Body
 
 type custodyQuery struct {
 	PeriodQuery
+	Kind []string `query:"kind,explode" maxItems:"64" doc:"Kinds of the events; repeat it or separate by commas" example:"evidence.exported"`
+	By   string   `query:"by" maxLength:"256" doc:"Person"`
 	Paging
 }
 
@@ -124,11 +126,11 @@ func (s *Server) listCustody(ctx context.Context, q *custodyQuery) (*pageBody[Cu
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.services.Custody.Custody(ctx, p)
+	list, next, err := s.services.Custody.Custody(ctx, CustodyQuery{Period: p, Kinds: kinds(q.Kind), By: q.By, Cursor: q.Cursor, Limit: q.Limit})
 	if err != nil {
 		return nil, err
 	}
-	return paged(list, func(c Custody) string { return newestFirst(c.Time, fmt.Sprintf("%s %020d", c.Node, c.Seq)) }, q.Paging)
+	return &pageBody[Custody]{Body: Page[Custody]{Items: append([]Custody{}, list...), Next: next}}, nil
 }
 
 func (s *Server) listHolds(ctx context.Context, q *Paging) (*pageBody[Hold], error) {

@@ -110,6 +110,15 @@ func (s *Server) cancelReport(ctx context.Context, in *killRequest) (*noBody, er
 	return &noBody{}, s.services.Reports.Cancel(ctx, in.ID, by)
 }
 
+func (s *Server) verifyReport(ctx context.Context, in *IDPath) (*struct{ Body Verification }, error) {
+	by := actor(ctx, in.ID, "")
+	if s.services.Reports == nil {
+		return nil, missing("reports")
+	}
+	v, err := s.services.Reports.Verify(ctx, in.ID, by)
+	return &struct{ Body Verification }{v}, err
+}
+
 // WriteReport answers with a report's file as a download.
 func WriteReport(w http.ResponseWriter, r Report, file io.Reader) {
 	contentType, extension := "application/octet-stream", r.Format

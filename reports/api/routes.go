@@ -42,8 +42,9 @@ func Routes() []Route {
 		{ID: "event-proof", Method: get, Path: "/v1/events/{id}/proof", Role: a, Tag: "evidence", Summary: "Proof that an event (NODE:NUMBER) stands in the log, as C2SP tlog-proof"},
 		{ID: "list-checkpoints", Method: get, Path: "/v1/checkpoints", Role: a, Tag: "evidence", Summary: "Signed checkpoints of the log, smallest first"},
 		{ID: "latest-checkpoint", Method: get, Path: "/v1/checkpoints/latest", Role: a, Tag: "evidence", Summary: "The newest checkpoint as a signed note"},
+		{ID: "log-state", Method: get, Path: "/v1/log", Role: a, Tag: "evidence", Summary: "The newest checkpoint with its signature and its witnesses checked, and alarms"},
 		{ID: "draw-sample", Method: post, Path: "/v1/samples", Role: a, Tag: "evidence", Timeout: makeTimeout, Summary: "Draw events from a control's population"},
-		{ID: "list-custody", Method: get, Path: "/v1/custody", Role: a, Tag: "evidence", Timeout: makeTimeout, Summary: "Who read, made and exported evidence"},
+		{ID: "list-custody", Method: get, Path: "/v1/custody", Role: a, Tag: "evidence", Timeout: makeTimeout, Summary: "Who made, took, read, verified, held, released and erased evidence, newest first"},
 		{ID: "list-holds", Method: get, Path: "/v1/holds", Role: a, Tag: "evidence", Summary: "Holds on stored events"},
 		{ID: "apply-hold", Method: post, Path: "/v1/holds", Role: o, Tag: "evidence", Status: http.StatusCreated, Summary: "Keep the events of a period from retention and erasure"},
 		{ID: "release-hold", Method: del, Path: "/v1/holds/{id}", Role: RoleApprover, Tag: "evidence", Status: http.StatusNoContent, Summary: "Release a hold that another person applied"},
@@ -53,6 +54,7 @@ func Routes() []Route {
 		{ID: "get-report", Method: get, Path: "/v1/reports/{id}", Role: a, Tag: "evidence", Summary: "One report's state, progress and description"},
 		{ID: "cancel-report", Method: del, Path: "/v1/reports/{id}", Role: a, Tag: "evidence", Status: http.StatusNoContent, Summary: "Stop the making of a report: one's own, or as operator any"},
 		{ID: "download-report", Method: get, Path: "/v1/reports/{id}/download", Role: a, Tag: "evidence", Timeout: makeTimeout, Summary: "One report's file"},
+		{ID: "verify-report", Method: post, Path: "/v1/reports/{id}/verify", Role: a, Tag: "evidence", Timeout: makeTimeout, Summary: "Check a report's or pack's file on this node"},
 		{ID: "list-selftests", Method: get, Path: "/v1/selftests", Role: a, Tag: "evidence", Summary: "Results of self-tests, newest first"},
 		{ID: "run-selftests", Method: post, Path: "/v1/selftests", Role: o, Tag: "evidence", Timeout: makeTimeout, Summary: "Run self-tests and wait for their results"},
 

@@ -161,6 +161,9 @@ type ReportMaker interface {
 	Cancel(ctx context.Context, id string, by Actor) error
 	// Reports gives those that are kept, newest first.
 	Reports(ctx context.Context) ([]Report, error)
+	// Verify checks the file of a finished one: a pack as csfproxy verify does, with the keys of this node; any other
+	// against the SHA-256 that was recorded when it was made. It records report.verified and keeps the outcome.
+	Verify(ctx context.Context, id string, by Actor) (Verification, error)
 	// Open opens a finished one for reading; the caller closes it. ErrConflict while it is made.
 	Open(ctx context.Context, id string) (Report, io.ReadCloser, error)
 }
@@ -174,6 +177,8 @@ type ProofReader interface {
 	Checkpoints(ctx context.Context, after int64, limit int) ([]Checkpoint, error)
 	// Latest gives the newest; ErrNotFound when there is none.
 	Latest(ctx context.Context) (Checkpoint, error)
+	// Log gives what CheckLog checks: the newest checkpoint, the keys, and what is stored of witnesses.
+	Log(ctx context.Context) (LogFacts, error)
 	// Sample draws from a control's population; ErrInvalid for a control that has none.
 	Sample(ctx context.Context, r SampleRequest, by Actor) (Sample, error)
 }
@@ -189,8 +194,9 @@ type HoldControl interface {
 
 // CustodyReader says who touched evidence.
 type CustodyReader interface {
-	// Custody gives the accesses of a period, oldest first.
-	Custody(ctx context.Context, p Period) ([]Custody, error)
+	// Custody gives accesses, newest first, and the cursor of the page after them ("" at the end). A page may have fewer
+	// than q.Limit and still not be the last. The cursor is the reader's own; one that it did not make is ErrInvalid.
+	Custody(ctx context.Context, q CustodyQuery) (list []Custody, next string, err error)
 }
 
 // HealthReader says how the parts of the node are: spool, store, listeners, clusters. It must not block for longer

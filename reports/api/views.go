@@ -359,6 +359,16 @@ type Report struct {
 	By      string    `json:"by"`
 	Bytes   int64     `json:"bytes"`
 	SHA256  string    `json:"sha256"`
+	// Verified is its newest check on this node, nil before the first.
+	Verified *Verification `json:"verified,omitempty"`
+}
+
+// Verification is a check of a report's or pack's file on the node that made it.
+type Verification struct {
+	Time   time.Time `json:"time"`
+	By     string    `json:"by"`
+	Result string    `json:"result" enum:"pass,fail"`
+	Detail string    `json:"detail" doc:"What was checked, or the first thing that is wrong"`
 }
 
 // LoadSample is what the node did in one second. Counts are of that second, levels are those at its end.
@@ -444,6 +454,18 @@ type Hold struct {
 	ReleasedBy    string    `json:"released_by,omitempty"`
 	Released      time.Time `json:"released,omitzero"`
 	ReleaseReason string    `json:"release_reason,omitempty"`
+}
+
+// CustodyQuery selects accesses to evidence.
+type CustodyQuery struct {
+	Period Period
+	// Kinds of the events that are the accesses; empty: all.
+	Kinds []csf.Kind
+	// By is the person; "" is everybody.
+	By     string
+	Cursor string
+	// Limit is between 1 and MaxLimit.
+	Limit int
 }
 
 // Custody is one access to evidence.

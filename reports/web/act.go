@@ -17,6 +17,7 @@ func notices() map[string]string {
 		"run": "The run was started.", "paused": "New work for the cluster is held.", "resumed": "The cluster takes new work again.",
 		"rejoined": "The member may take sessions again.", "tested": "The self-tests have run.", "tests-failed": "The self-tests have run; not all of them passed.",
 		"making": "The report is being made; the list below follows it.", "cancelled": "The report was stopped.",
+		"verified": "The file is what was made, and what it claims.", "not-verified": "The file is not what it claims; the list below says what is wrong.",
 		"held": "The hold is in force.", "released": "The hold was released.", "signed-out": "You are signed out.",
 	}
 }
@@ -175,6 +176,19 @@ func (d *Dashboard) cancelReport(r *http.Request, by api.Actor) (outcome, error)
 		}
 	}
 	return out, d.services.Reports.Cancel(r.Context(), out.object, by)
+}
+
+// verifyReport checks a report's or pack's file on the node.
+func (d *Dashboard) verifyReport(r *http.Request, by api.Actor) (outcome, error) {
+	out := outcome{object: r.PostFormValue("id"), next: "/evidence", done: "verified"}
+	if d.services.Reports == nil {
+		return out, absent("reports")
+	}
+	v, err := d.services.Reports.Verify(r.Context(), out.object, by)
+	if v.Result != "pass" {
+		out.done = "not-verified"
+	}
+	return out, err
 }
 
 // applyHold keeps the events of a period.

@@ -134,6 +134,14 @@ func TestPictures(t *testing.T) {
 				b.Do(path, chromedp.Navigate(n.server.URL+path), chromedp.WaitReady(wait))
 				b.Shot(filepath.Join(dir, scheme+"-"+name+regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(path), "-")+".png"))
 			}
+			// The worst of it: nothing about the log verifies, and a witness has refused it.
+			n.estate.ChangeLog = func(f *api.LogFacts) {
+				f.Newest.Note, f.Witnesses[0].Consistency = strings.Replace(f.Newest.Note, "1024", "1025", 1), nil
+				f.Alarms = []api.LogAlarm{{Witness: "audit-office", Time: f.Newest.Time, Detail: "size 1024 does not continue the size 1000 that it cosigned: the log was forked"}}
+			}
+			b.Do("a log that does not verify", chromedp.Navigate(n.server.URL+"/evidence"), chromedp.WaitReady(`main`))
+			b.Shot(filepath.Join(dir, scheme+"-"+name+"-evidence-alarm.png"))
+			n.estate.ChangeLog = nil
 		}
 	}
 	if !slices.Equal(b.Problems(), nil) {

@@ -78,7 +78,7 @@ func New(o Options) (*Dashboard, error) {
 	call := functions()
 	call["asset"] = d.assets.link
 	for _, name := range []string{"signin", "coverage", "rows", "row", "live", "sessions", "session", "events", "event", "findings", "containments",
-		"upstreams", "selftests", "evidence", "registers", "health", "problem"} {
+		"upstreams", "selftests", "evidence", "custody", "registers", "health", "problem"} {
 		d.pages[name], err = template.New("layout.html").Funcs(call).ParseFS(files, "pages/layout.html", "pages/"+name+".html")
 		if err != nil {
 			return nil, fmt.Errorf("dashboard: %w", err)
@@ -115,6 +115,7 @@ func (d *Dashboard) routes() http.Handler {
 	r.Get("/upstreams", d.show("/upstreams", "upstreams", "list-upstreams", d.upstreams))
 	r.Get("/selftests", d.show("/selftests", "selftests", "list-selftests", d.selfTests))
 	r.Get("/evidence", d.show("/evidence", "evidence", "list-reports", d.evidence))
+	r.Get("/evidence/custody", d.show("/evidence/custody", "custody", "list-custody", d.custody))
 	r.Get("/evidence/reports/{id}", d.download)
 	r.Get("/registers", d.show("/registers", "registers", "list-identities", d.registers))
 	r.Get("/health", d.show("/health", "health", "readyz", d.health))
@@ -131,6 +132,7 @@ func (d *Dashboard) routes() http.Handler {
 	r.Post("/selftests", d.act("/selftests", "run-selftests", d.runSelfTests))
 	r.Post("/evidence/reports", d.act("/evidence/reports", "make-report", d.makeReport))
 	r.Post("/evidence/reports/cancel", d.act("/evidence/reports/cancel", "cancel-report", d.cancelReport))
+	r.Post("/evidence/reports/verify", d.act("/evidence/reports/verify", "verify-report", d.verifyReport))
 	r.Post("/evidence/holds", d.act("/evidence/holds", "apply-hold", d.applyHold))
 	r.Post("/evidence/holds/release", d.act("/evidence/holds/release", "release-hold", d.releaseHold))
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {

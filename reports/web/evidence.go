@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,30 +40,25 @@ type evidencePage struct {
 	Log     logView
 	Holds   []api.Hold
 	NoHolds string // why they are not shown
-	Now     time.Time
+	// Custody are the newest accesses; NoCustody says why they are not shown.
+	Custody   []access
+	NoCustody string
+	Now       time.Time
 }
 
-// logView is the newest checkpoint, or why there is none to show.
+// logView is the newest checkpoint as this page checked it, or why there is none to show.
 type logView struct {
 	Missing string
-	Origin  string
-	Size    int64
-	Root    string
-	Time    time.Time
 	Age     string
-	Keys    []string // names of those who signed the note, the log's own first
-	Note    string
+	api.LogState
+	Witnesses []witnessView
+	// Behind counts the leaves that are newer than the largest witnessed checkpoint.
+	Behind int64
 }
 
-// Witnesses gives the names of those who signed beside the log.
-func (v logView) Witnesses() []string {
-	var list []string
-	for _, k := range v.Keys {
-		if k != v.Origin {
-			list = append(list, k)
-		}
-	}
-	return list
+type witnessView struct {
+	api.WitnessState
+	Last int64 // leaf
 }
 
 func (d *Dashboard) evidence(r *http.Request) (string, any, error) {
@@ -79,46 +75,52 @@ func (d *Dashboard) evidence(r *http.Request) (string, any, error) {
 	}
 	page.Total = len(page.Reports)
 	page.Reports = page.Reports[:min(page.Total, pageItems)]
-	if part := r.URL.Query().Get("part"); part == "" || part == "log" {
+	part := r.URL.Query().Get("part")
+	if part == "" || part == "log" {
 		page.Log = d.newestCheckpoint(r)
+	}
+	if part != "" {
+		return "Evidence", page, nil
 	}
 	if d.services.Holds == nil {
 		page.NoHolds = "This node keeps no holds."
 	} else if page.Holds, err = d.services.Holds.Holds(r.Context()); err != nil {
 		_, page.NoHolds = d.explain(r, err)
 	}
+	if d.services.Custody == nil {
+		page.NoCustody = "This node keeps no custody list."
+		return "Evidence", page, nil
+	}
+	list, _, err := d.services.Custody.Custody(r.Context(), api.CustodyQuery{Period: api.Period{From: d.now().AddDate(0, 0, -30), To: d.now()}, Limit: newestAccesses})
+	if err != nil {
+		_, page.NoCustody = d.explain(r, err)
+	}
+	page.Custody = accesses(list)
 	return "Evidence", page, nil
 }
 
-// newestCheckpoint reads the state of the log. A log that is away takes itself off the page, not the page away.
+// newestCheckpoint checks the state of the log. A log that is away takes itself off the page, not the page away.
 func (d *Dashboard) newestCheckpoint(r *http.Request) logView {
 	if d.services.Proofs == nil {
 		return logView{Missing: "This node keeps no transparency log: its reports rest on the node's numbering without gaps and on their SHA-256, not on checkpoints that others have witnessed."}
 	}
-	c, err := d.services.Proofs.Latest(r.Context())
-	if errors.Is(err, api.ErrNotFound) {
-		return logView{Missing: "No checkpoint has been signed yet."}
-	}
+	facts, err := d.services.Proofs.Log(r.Context())
 	if err != nil {
 		_, text := d.explain(r, err)
 		return logView{Missing: text}
 	}
-	v := logView{Size: c.Size, Root: c.Root, Time: c.Time, Age: since(c.Time, d.now()), Note: c.Note, Keys: signers(c.Note)}
-	v.Origin, _, _ = strings.Cut(c.Note, "\n")
-	return v
-}
-
-// signers gives the names in a note's signature lines. It checks no signature: who does not trust the node checks
-// with csfproxy verify and the public keys.
-func signers(note string) []string {
-	_, lines, _ := strings.Cut(note, "\n\n")
-	var list []string
-	for _, line := range strings.Split(lines, "\n") {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "—" {
-			list = append(list, f[1])
-		}
+	state, ok := api.CheckLog(facts)
+	if !ok {
+		return logView{Missing: "No checkpoint has been signed yet."}
 	}
-	return list
+	v := logView{LogState: state, Age: since(state.Time, d.now()), Behind: state.Size - state.Witnessed}
+	if state.Witnessed == 0 {
+		v.Behind = 0
+	}
+	for _, w := range state.Witnesses {
+		v.Witnesses = append(v.Witnesses, witnessView{w, w.Size - 1})
+	}
+	return v
 }
 
 // download sends a report's file and records that it left, as the API does.
@@ -165,9 +167,9 @@ type proofView struct {
 	Size    int64
 	Root    string
 	Origin  string
-	Keys    []string
+	Signers []api.Signer
 	Hashes  []string
-	// Holds says that the leaf, with the hashes, gives the root of the checkpoint; Why says why not.
+	// Holds says that the leaf, with the hashes, gives the root of the checkpoint that the log's key signed; Why says why not.
 	Holds bool
 	Why   string
 	Text  string
@@ -191,7 +193,13 @@ func (d *Dashboard) proof(r *http.Request, e csf.Event) proofView {
 	if err != nil {
 		return proofView{Missing: "The proof cannot be read: " + err.Error()}
 	}
-	v := proofView{Index: p.Index, Keys: signers(string(p.Checkpoint)), Text: string(text), File: strings.Replace(eventLink(e), "?", "/proof?", 1)}
+	v := proofView{Index: p.Index, Text: string(text), File: strings.Replace(eventLink(e), "?", "/proof?", 1)}
+	facts, err := d.services.Proofs.Log(r.Context())
+	if err != nil {
+		_, why := d.explain(r, err)
+		return proofView{Missing: why}
+	}
+	v.Signers = facts.Signers(string(p.Checkpoint))
 	for _, h := range p.Hashes {
 		v.Hashes = append(v.Hashes, h.String())
 	}
@@ -202,6 +210,8 @@ func (d *Dashboard) proof(r *http.Request, e csf.Event) proofView {
 	v.Origin, v.Size, v.Root = c.Origin, c.Size, c.Root.String()
 	if p.Extra == nil {
 		v.Why = "the leaf's data is not stored any more"
+	} else if !slices.ContainsFunc(v.Signers, func(s api.Signer) bool { return s.Verified && s.Name == c.Origin }) {
+		v.Why = "the log's signature on the checkpoint does not verify"
 	} else if err := tlog.CheckRecord(tlog.RecordProof(p.Hashes), c.Size, c.Root, p.Index, translog.LeafHash(p.Extra)); err != nil {
 		v.Why = err.Error()
 	} else {

@@ -32,11 +32,11 @@ func functions() template.FuncMap {
 // shape gives each state a mark of its own, so that no state is told by colour alone.
 func shape(state string) string {
 	switch strings.ToUpper(state) {
-	case "EFFECTIVE", "OK", "PASSED", "SUCCEEDED", "UP", "LIVE", "IN FORCE", "INCLUDED", "WITNESSED", "DONE":
+	case "EFFECTIVE", "OK", "PASSED", "SUCCEEDED", "UP", "LIVE", "IN FORCE", "INCLUDED", "WITNESSED", "DONE", "VERIFIED", "COSIGNED", "PASS":
 		return "●"
 	case "EXCEPTION", "DEGRADED", "PAUSED", "MEDIUM", "EXPIRES SOON", "HELD":
 		return "◐"
-	case "FAILED", "CRITICAL", "HIGH", "OPEN", "DOWN", "ROLLED-BACK", "WOULD-FAIL", "FENCED", "EXPIRED", "ERROR", "REFUSED":
+	case "FAILED", "CRITICAL", "HIGH", "OPEN", "DOWN", "ROLLED-BACK", "WOULD-FAIL", "FENCED", "EXPIRED", "ERROR", "REFUSED", "NOT VERIFIED", "INVALID", "ALARM", "FAIL":
 		return "✕"
 	case "STALE", "VOID", "ABANDONED":
 		return "◇"

@@ -12,11 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/mod/sumdb/tlog"
-
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/reports/api"
-	"github.com/csfproxy/csfproxy/store/translog"
 )
 
 // Now gives the estate's present.
@@ -41,11 +38,15 @@ type Estate struct {
 	Err error
 	// RecordErr, when set, is what Record gives.
 	RecordErr error
+	// ChangeLog, when set, changes what Log gives.
+	ChangeLog func(*api.LogFacts)
+
+	log *testLog
 }
 
 // New gives an estate with something of everything.
 func New() *Estate {
-	e := &Estate{Stream: api.NewFanout(), Ready: []api.Component{
+	e := &Estate{Stream: api.NewFanout(), log: newTestLog(), Ready: []api.Component{
 		{Name: "spool", Status: api.StatusOK, Detail: "1,204 events, all stored"},
 		{Name: "store", Status: api.StatusDegraded, Detail: "unreachable for 12 s; events stay in the spool"},
 		{Name: "listener apps", Status: api.StatusOK, Detail: "0.0.0.0:6432"},
@@ -427,6 +428,35 @@ func (e *Estate) Open(ctx context.Context, id string) (api.Report, io.ReadCloser
 	return api.Report{}, nil, fmt.Errorf("%w: report %s", api.ErrNotFound, id)
 }
 
+// Verify passes report r-1 and fails every other.
+func (e *Estate) Verify(_ context.Context, id string, by api.Actor) (api.Verification, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i, r := range e.reports {
+		if r.ID != id {
+			continue
+		}
+		if r.State != api.ReportDone {
+			return api.Verification{}, fmt.Errorf("%w: the report is %s", api.ErrConflict, r.State)
+		}
+		v := api.Verification{Time: Now(), By: by.Name, Result: "pass", Detail: "5 bytes with the SHA-256 that was recorded when it was made"}
+		if id != "r-1" {
+			v.Result, v.Detail = "fail", "leaves/0.zst: leaf 7 is not the one under the root"
+		}
+		e.reports[i].Verified = &v
+		e.did("verify", id, by)
+		return v, nil
+	}
+	return api.Verification{}, fmt.Errorf("%w: report %s", api.ErrNotFound, id)
+}
+
+// Finish adds a finished pack.
+func (e *Estate) Finish(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.reports = append([]api.Report{{ID: id, State: api.ReportDone, Format: "pack", Period: api.Period{From: Now().Add(-720 * time.Hour), To: Now()}, Created: Now(), By: "first-auditor", Bytes: 5, SHA256: "cd"}}, e.reports...)
+}
+
 // Components gives Ready.
 func (e *Estate) Components(context.Context) []api.Component { return e.Ready }
 
@@ -446,60 +476,6 @@ func (e *Estate) Cancel(_ context.Context, id string, by api.Actor) error {
 		return nil
 	}
 	return fmt.Errorf("%w: report %s", api.ErrNotFound, id)
-}
-
-// Proof has those of edge-1, in a log of 1024 leaves whose data is their number.
-func (e *Estate) Proof(_ context.Context, node string, seq uint64) ([]byte, error) {
-	const size = 1024
-	if node != "edge-1" || seq > size {
-		return nil, fmt.Errorf("%w: event %s:%d", api.ErrNotFound, node, seq)
-	}
-	var stored []tlog.Hash
-	read := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
-		var list []tlog.Hash
-		for _, i := range indexes {
-			list = append(list, stored[i])
-		}
-		return list, nil
-	})
-	for i := range int64(size) {
-		hashes, err := tlog.StoredHashes(i, fmt.Appendf(nil, "leaf %d", i), read)
-		if err != nil {
-			return nil, err
-		}
-		stored = append(stored, hashes...)
-	}
-	root, err := tlog.TreeHash(size, read)
-	if err != nil {
-		return nil, err
-	}
-	hashes, err := tlog.ProveRecord(size, int64(seq-1), read)
-	if err != nil {
-		return nil, err
-	}
-	p := translog.Proof{Index: int64(seq - 1), Hashes: hashes, Extra: fmt.Appendf(nil, "leaf %d", seq-1),
-		Checkpoint: fmt.Appendf(nil, "evidence.example/log\n%d\n%s\n\n— evidence.example/log AAAAAA==\n— witness.example AAAAAA==\n", size, root)}
-	return p.Text(), e.Err
-}
-
-// Checkpoints has sizes 10, 20, 30.
-func (e *Estate) Checkpoints(_ context.Context, after int64, limit int) ([]api.Checkpoint, error) {
-	var out []api.Checkpoint
-	for size := int64(10); size <= 30 && len(out) < limit; size += 10 {
-		if size > after {
-			out = append(out, api.Checkpoint{Size: size, Root: "r", Time: Now(), Note: fmt.Sprintf("evidence.example/log\n%d\nr\n\n— evidence.example/log AAAAAA==\n— witness.example AAAAAA==\n", size)})
-		}
-	}
-	return out, e.Err
-}
-
-// Latest has size 30.
-func (e *Estate) Latest(ctx context.Context) (api.Checkpoint, error) {
-	list, err := e.Checkpoints(ctx, 20, 1)
-	if err != nil {
-		return api.Checkpoint{}, err
-	}
-	return list[0], nil
 }
 
 // Sample draws nothing of ten.
@@ -535,9 +511,4 @@ func (e *Estate) Release(_ context.Context, id int64, by api.Actor) error {
 	defer e.mu.Unlock()
 	e.did("release", strconv.FormatInt(id, 10), by)
 	return nil
-}
-
-// Custody has one access.
-func (e *Estate) Custody(context.Context, api.Period) ([]api.Custody, error) {
-	return []api.Custody{{Time: Now(), Node: "edge-1", Seq: 7, By: "first-auditor", Role: "auditor", Action: "GET /v1/reports/{id}/download", Object: "r-1"}}, e.Err
 }

@@ -25,6 +25,10 @@
     });
   }
 
+  // On a phone the menu scrolls: the page that is open is in sight.
+  const here = $("nav a[aria-current]"), menu = $("nav");
+  if (here && menu.scrollWidth > menu.clientWidth) menu.scrollLeft = here.offsetLeft - menu.offsetLeft - (menu.clientWidth - here.offsetWidth) / 2;
+
   // The map: one tab stop, arrow keys move to the neighbour as it is seen.
   const tiles = grid => all("a[aria-label]", grid);
   const ready = () => {
