@@ -17,6 +17,7 @@ import (
 	"github.com/csfproxy/csfproxy/store"
 	"github.com/csfproxy/csfproxy/store/translog"
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // custody is the API's view of who touched evidence.
@@ -74,6 +75,24 @@ func otherActions() []string {
 		}
 	}
 	return append(list, http.MethodGet+" /", http.MethodGet+" /live", http.MethodGet+" /sessions", http.MethodPost+" /signin")
+}
+
+// Consistency gives the proof between two sizes of the log.
+func (p proofs) Consistency(ctx context.Context, from, size int64) ([]tlog.Hash, error) {
+	db, err := p.store()
+	if err != nil {
+		return nil, err
+	}
+	c, ok, err := db.LatestCheckpoint(ctx)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", api.ErrUnavailable, err)
+	case !ok || size > c.Size:
+		return nil, fmt.Errorf("%w: the log has %d leaves", api.ErrNotFound, c.Size)
+	case from == size:
+		return nil, nil
+	}
+	return db.ConsistencyProof(ctx, from, size)
 }
 
 // Log gives what the state of the log is checked from. The keys come from the node's own files and configuration; from

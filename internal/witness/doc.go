@@ -3,5 +3,5 @@
 //
 // It guarantees that a checkpoint is on the disk before its cosignature is given out, and that it never cosigns one that
 // does not contain the one before. A fork or a roll-back stays on record with both notes and the proof until a person
-// removes the file. It starts no goroutines; the caller serves the handler. It cannot see what the log never shows it.
+// removes the file. It starts no goroutines; the caller serves the handler, or has it fetch checkpoints by Poll and Watch. It cannot see what the log never shows it.
 package witness

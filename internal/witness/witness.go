@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -36,6 +37,7 @@ type Options struct {
 // Witness watches one log. Its methods may be called from several goroutines.
 type Witness struct {
 	opts   Options
+	lock   *os.File // held for as long as the process may cosign
 	origin string
 	keys   []note.Verifier
 	key    *translog.Cosigner
@@ -46,9 +48,9 @@ type Witness struct {
 	alarm string
 }
 
-// Open reads the witness's state. A key is made when there is none; a directory with a key and evidence of a fork starts
-// in alarm.
-func Open(o Options) (*Witness, error) {
+// Open reads the witness's state and keeps other processes away from it until Close: two that cosign from one state could
+// cosign two histories. A key is made when there is none; a directory with a key and evidence of a fork starts in alarm.
+func Open(o Options) (_ *Witness, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -56,6 +58,11 @@ func Open(o Options) (*Witness, error) {
 		o.Now = time.Now
 	}
 	w := &Witness{opts: o}
+	defer func() {
+		if err != nil {
+			_ = w.Close()
+		}
+	}()
 	for _, k := range o.LogKeys {
 		v, err := translog.NewVerifier(k)
 		if err != nil {
@@ -68,6 +75,25 @@ func Open(o Options) (*Witness, error) {
 	}
 	if len(w.keys) == 0 {
 		return nil, errors.New("a verifier key of the log is needed: it lies beside the log's key, in key.pub")
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	if w.lock, err = os.OpenFile(filepath.Join(o.Dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(w.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, fmt.Errorf("%s is in use by another witness: %w", o.Dir, err)
+	}
+	// What a killed process had not yet put in place is worth nothing.
+	unfinished, err := filepath.Glob(filepath.Join(o.Dir, ".*-*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range unfinished {
+		if err := os.Remove(f); err != nil {
+			return nil, err
+		}
 	}
 	skey, _, err := translog.LoadOrCreateKey(filepath.Join(o.Dir, "key"), o.Name)
 	if err != nil {
@@ -102,6 +128,14 @@ func Open(o Options) (*Witness, error) {
 		w.alarm = "evidence from before: " + filepath.Base(found[0])
 	}
 	return w, nil
+}
+
+// Close gives the directory free. The witness must not be used afterwards.
+func (w *Witness) Close() error {
+	if w.lock == nil {
+		return nil
+	}
+	return w.lock.Close()
 }
 
 func (w *Witness) stateFile() string { return filepath.Join(w.opts.Dir, "last-checkpoint") }

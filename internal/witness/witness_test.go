@@ -24,6 +24,19 @@ type testLog struct {
 	leaves int64
 }
 
+// newKey gives the log a key, and the caller its verifier key.
+func (l *testLog) newKey() string {
+	l.t.Helper()
+	skey, vkey, err := translog.GenerateKey("example.com/log")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if l.key, err = translog.NewLogKey(skey); err != nil {
+		l.t.Fatal(err)
+	}
+	return vkey
+}
+
 func (l *testLog) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	var out []tlog.Hash
 	for _, i := range indexes {
@@ -68,34 +81,44 @@ func (l *testLog) fork(size int64) *testLog {
 }
 
 type harness struct {
-	w   *Witness
-	c   *Client
-	log *testLog
-	dir string
-	url string
+	w *Witness
+	// again is the newest one that reopen gave.
+	again *Witness
+	c     *Client
+	log   *testLog
+	dir   string
+	url   string
 }
 
 func newHarness(t *testing.T) *harness {
 	t.Helper()
-	skey, vkey, err := translog.GenerateKey("example.com/log")
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := translog.NewLogKey(skey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &harness{log: &testLog{t: t, key: key}, dir: t.TempDir()}
+	h := &harness{log: &testLog{t: t}, dir: t.TempDir()}
+	vkey := h.log.newKey()
+	var err error
 	if h.w, err = Open(Options{Dir: h.dir, Name: "witness.example", LogKeys: []string{vkey}}); err != nil {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(h.w)
 	t.Cleanup(srv.Close)
+	t.Cleanup(func() { h.w.Close() })
 	h.url = srv.URL
 	if h.c, err = NewClient(srv.URL, h.w.VerifierKey()); err != nil {
 		t.Fatal(err)
 	}
 	return h
+}
+
+// reopen opens the witness's directory as its next process would.
+func (h *harness) reopen() (*Witness, error) {
+	h.w.Close()
+	if h.again != nil {
+		h.again.Close()
+	}
+	w, err := Open(h.w.opts)
+	if h.again = w; err == nil {
+		h.log.t.Cleanup(func() { w.Close() })
+	}
+	return w, err
 }
 
 func (h *harness) ask(old int64, l *testLog) error {
@@ -113,14 +136,14 @@ func TestCosignsALogThatGrows(t *testing.T) {
 		}
 	}
 	// Its state outlives it, and what it keeps is cosigned.
-	again, err := Open(h.w.opts)
+	again, err := h.reopen()
 	if err != nil || again.Status().Size != h.log.leaves || again.Status().Alarm != "" || again.VerifierKey() != h.w.VerifierKey() {
 		t.Errorf("opened again: %+v %v", again.Status(), err)
 	}
 	if err := os.WriteFile(h.w.stateFile(), []byte("damaged"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(h.w.opts); err == nil {
+	if _, err := h.reopen(); err == nil || !strings.Contains(err.Error(), "lost its state") {
 		t.Error("a witness cosigns on with a damaged state")
 	}
 }
@@ -165,7 +188,7 @@ func TestForksAndRollBacksAreLoud(t *testing.T) {
 			if err := json.NewDecoder(res.Body).Decode(&s); err != nil || res.StatusCode != http.StatusServiceUnavailable || s.Alarm == "" {
 				t.Errorf("status endpoint %d %+v %v", res.StatusCode, s, err)
 			}
-			if again, err := Open(h.w.opts); err != nil || again.Status().Alarm == "" {
+			if again, err := h.reopen(); err != nil || again.Status().Alarm == "" {
 				t.Errorf("the alarm does not outlive the process: %v", err)
 			}
 			// The true log goes on being cosigned.

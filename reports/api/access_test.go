@@ -92,6 +92,7 @@ func requests() map[string]request {
 		"event-proof":       {path: "/v1/events/edge-1:7/proof", status: 200, object: "edge-1:7"},
 		"list-checkpoints":  {path: "/v1/checkpoints?limit=2", status: 200},
 		"latest-checkpoint": {path: "/v1/checkpoints/latest", status: 200},
+		"consistency-proof": {path: "/v1/checkpoints/30/consistency?from=10", status: 200, object: "10 to 30"},
 		"log-state":         {path: "/v1/log", status: 200},
 		"verify-report":     {path: "/v1/reports/r-1/verify", status: 200, object: "r-1"},
 		"draw-sample":       {path: "/v1/samples", body: `{"control":"tls-required","nonce":"mine"}`, status: 200, object: "tls-required"},

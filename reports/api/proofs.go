@@ -84,6 +84,30 @@ func (s *Server) latestCheckpoint(ctx context.Context, _ *struct{}) (*huma.Strea
 	return plain([]byte(c.Note)), nil
 }
 
+type consistencyInput struct {
+	Size int64 `path:"size" minimum:"1" doc:"Leaves of the later state"`
+	From int64 `query:"from" minimum:"1" required:"true" doc:"Leaves of the earlier state"`
+}
+
+func (s *Server) consistencyProof(ctx context.Context, in *consistencyInput) (*huma.StreamResponse, error) {
+	callFrom(ctx).Object = fmt.Sprintf("%d to %d", in.From, in.Size)
+	if s.services.Proofs == nil {
+		return nil, missing("transparency log")
+	}
+	if in.From > in.Size {
+		return nil, fmt.Errorf("%w: the earlier state is larger than the later one", ErrInvalid)
+	}
+	hashes, err := s.services.Proofs.Consistency(ctx, in.From, in.Size)
+	if err != nil {
+		return nil, err
+	}
+	var text []byte
+	for _, h := range hashes {
+		text = append(text, h.String()+"\n"...)
+	}
+	return plain(text), nil
+}
+
 type sampleInput struct {
 	Body struct {
 		Control string `json:"control" minLength:"1" maxLength:"256"`

@@ -74,6 +74,7 @@ func TestProofOfWhat(t *testing.T) {
 	for path, want := range map[string]int{
 		"/v1/events/edge-1:7/proof": 200, "/v1/events/edge-2:7/proof": 404, "/v1/events/edge-1/proof": 422, "/v1/events/edge-1:0/proof": 422, "/v1/events/:7/proof": 422,
 		"/v1/events/edge-1:x/proof": 422, "/v1/checkpoints?cursor=!": 422,
+		"/v1/checkpoints/10/consistency?from=30": 422, "/v1/checkpoints/2000/consistency?from=30": 404, "/v1/checkpoints/30/consistency": 422, "/v1/checkpoints/30/consistency?from=0": 422,
 	} {
 		if w := n.call(http.MethodGet, path, n.tokens[api.RoleAuditor], ""); w.Code != want {
 			t.Errorf("%s: %d %s; want %d", path, w.Code, w.Body, want)

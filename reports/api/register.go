@@ -27,6 +27,7 @@ func (s *Server) register() {
 	add(s, "event-proof", s.eventProof)
 	add(s, "list-checkpoints", s.listCheckpoints)
 	add(s, "latest-checkpoint", s.latestCheckpoint)
+	add(s, "consistency-proof", s.consistencyProof)
 	add(s, "log-state", s.logState)
 	add(s, "draw-sample", s.drawSample)
 	add(s, "list-custody", s.listCustody)

@@ -42,6 +42,7 @@ func Routes() []Route {
 		{ID: "event-proof", Method: get, Path: "/v1/events/{id}/proof", Role: a, Tag: "evidence", Summary: "Proof that an event (NODE:NUMBER) stands in the log, as C2SP tlog-proof"},
 		{ID: "list-checkpoints", Method: get, Path: "/v1/checkpoints", Role: a, Tag: "evidence", Summary: "Signed checkpoints of the log, smallest first"},
 		{ID: "latest-checkpoint", Method: get, Path: "/v1/checkpoints/latest", Role: a, Tag: "evidence", Summary: "The newest checkpoint as a signed note"},
+		{ID: "consistency-proof", Method: get, Path: "/v1/checkpoints/{size}/consistency", Role: a, Tag: "evidence", Summary: "Proof that the log of a size contains the log of an earlier size, one hash a line"},
 		{ID: "log-state", Method: get, Path: "/v1/log", Role: a, Tag: "evidence", Summary: "The newest checkpoint with its signature and its witnesses checked, and alarms"},
 		{ID: "draw-sample", Method: post, Path: "/v1/samples", Role: a, Tag: "evidence", Timeout: makeTimeout, Summary: "Draw events from a control's population"},
 		{ID: "list-custody", Method: get, Path: "/v1/custody", Role: a, Tag: "evidence", Timeout: makeTimeout, Summary: "Who made, took, read, verified, held, released and erased evidence, newest first"},

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/csfproxy/csfproxy/csf"
 )
 
@@ -177,6 +179,9 @@ type ProofReader interface {
 	Checkpoints(ctx context.Context, after int64, limit int) ([]Checkpoint, error)
 	// Latest gives the newest; ErrNotFound when there is none.
 	Latest(ctx context.Context) (Checkpoint, error)
+	// Consistency gives the proof that the tree of a size contains the one of an earlier size, which is not 0;
+	// ErrNotFound when the log has no such size.
+	Consistency(ctx context.Context, from, size int64) ([]tlog.Hash, error)
 	// Log gives what CheckLog checks: the newest checkpoint, the keys, and what is stored of witnesses.
 	Log(ctx context.Context) (LogFacts, error)
 	// Sample draws from a control's population; ErrInvalid for a control that has none.

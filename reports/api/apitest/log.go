@@ -114,6 +114,17 @@ func (e *Estate) Latest(context.Context) (api.Checkpoint, error) {
 	return c, e.Err
 }
 
+// Consistency has the proofs of a log of 1024 leaves.
+func (e *Estate) Consistency(_ context.Context, from, size int64) ([]tlog.Hash, error) {
+	if size > logSize {
+		return nil, fmt.Errorf("%w: size %d", api.ErrNotFound, size)
+	}
+	if from == size {
+		return nil, e.Err
+	}
+	return tlog.ProveTree(size, from, e.log)
+}
+
 // Log has the newest checkpoint, the log's key, and a witness that cosigned size 1000.
 func (e *Estate) Log(ctx context.Context) (api.LogFacts, error) {
 	newest, err := e.Latest(ctx)
