@@ -78,10 +78,10 @@ func (d *DB) Holds(ctx context.Context) ([]Hold, error) {
 
 // DroppedDay is a day that retention dropped.
 type DroppedDay struct {
-	Day     time.Time
-	Events  int64
-	Dropped time.Time
-	By      string // the database's role
+	Day     time.Time `json:"day"`
+	Events  int64     `json:"events"`
+	Dropped time.Time `json:"dropped"`
+	By      string    `json:"by"` // the database's role
 }
 
 // DroppedDays lists the days that retention dropped, the oldest first.

@@ -23,36 +23,41 @@ type VerifyOptions struct {
 	Witnesses []note.Verifier
 	// Known is a checkpoint from elsewhere (a report, a witness, a printout) that the log must continue; nil: none.
 	Known *translog.Checkpoint
-	// Progress is called now and then with how many leaves were looked at; nil: never.
+	// Progress is called after each range with how many leaves were looked at, of those that the newest checkpoint has;
+	// nil: never.
 	Progress func(leaves, of int64)
 }
 
 // LogReport says what VerifyLog found in order.
 type LogReport struct {
-	Origin string
+	Origin string `json:"origin"`
 	// Size and Root are those of the newest checkpoint, Signed is when it was signed.
-	Size   int64
-	Root   tlog.Hash
-	Signed time.Time
+	Size   int64     `json:"size"`
+	Root   tlog.Hash `json:"root"`
+	Signed time.Time `json:"signed"`
 	// Checkpoints counts those that were checked, Cosigned those that a named witness cosigned; Witnessed is the largest size
 	// of them.
-	Checkpoints, Cosigned, Witnessed int64
+	Checkpoints int64 `json:"checkpoints"`
+	Cosigned    int64 `json:"cosigned"`
+	Witnessed   int64 `json:"witnessed"`
 	// Present counts the leaves whose events are stored and give the leaf's hash, Withheld those among them whose body was
 	// erased, Dropped those whose day is past its retention.
-	Present, Withheld, Dropped int64
+	Present  int64 `json:"present"`
+	Withheld int64 `json:"withheld"`
+	Dropped  int64 `json:"dropped"`
 	// Days that retention dropped according to the store: hold them against the retention that was agreed.
-	Days []DroppedDay
+	Days []DroppedDay `json:"dropped_days"`
 	// Waiting counts events that are stored and have no leaf yet.
-	Waiting int64
+	Waiting int64 `json:"waiting"`
 }
 
 // LeafError names the first leaf at which the stored events are not what the log has.
 type LeafError struct {
-	Index int64
-	Node  string
-	Epoch int32
-	Seq   uint64
-	What  string
+	Index int64  `json:"index"`
+	Node  string `json:"node"`
+	Epoch int32  `json:"log"`
+	Seq   uint64 `json:"seq"`
+	What  string `json:"what"`
 }
 
 func (e *LeafError) Error() string {
@@ -117,6 +122,10 @@ func (v *logVerifier) run(ctx context.Context, d *DB) error {
 	if err != nil {
 		return fmt.Errorf("event store: %w", err)
 	}
+	var size int64
+	if err := v.tx.QueryRow(ctx, "select coalesce(max(size), 0) from csfproxy.checkpoints").Scan(&size); err != nil {
+		return fmt.Errorf("event store: %w", err)
+	}
 	last := map[string]int64{}
 	for _, r := range ranges {
 		name := fmt.Sprintf("%s/%d", r.node, r.epoch)
@@ -132,10 +141,9 @@ func (v *logVerifier) run(ctx context.Context, d *DB) error {
 		if err := v.walk(ctx, r); err != nil {
 			return err
 		}
-	}
-	var size int64
-	if err := v.tx.QueryRow(ctx, "select coalesce(max(size), 0) from csfproxy.checkpoints").Scan(&size); err != nil {
-		return fmt.Errorf("event store: %w", err)
+		if v.o.Progress != nil {
+			v.o.Progress(v.edge.Size(), size)
+		}
 	}
 	if v.edge.Size() != size || v.out.Size != size {
 		return fmt.Errorf("the ranges have %d leaves, the newest checkpoint has %d: the log was cut off or extended", v.edge.Size(), size)
@@ -211,9 +219,6 @@ func (v *logVerifier) walk(ctx context.Context, r leafRange) error {
 				return err
 			}
 		}
-	}
-	if v.o.Progress != nil {
-		v.o.Progress(v.edge.Size(), v.out.Size)
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ func newRoot() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newRun(), newDemo(), newConfig(), newReport(s), newEvents(s), newSessions(s), newContain(s), newRunbook(s),
-		newSelfTest(s), newProbe(), newWitness(), newVerify(), newVersion())
+		newSelfTest(s), newProbe(), newWitness(), newLog(), newVerify(), newVersion())
 	return root
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -150,6 +151,7 @@ func killTree(pid int) error {
 // directory, listen address, shared memory key, status).
 type lockFile struct {
 	pid       int
+	port      string
 	socketDir string
 	status    string
 }
@@ -165,12 +167,27 @@ func readLockFile(dataDir string) (lockFile, error) {
 		return lockFile{}, fmt.Errorf("postmaster.pid: %w", err)
 	}
 	if len(lines) > 4 {
+		l.port = strings.TrimSpace(lines[3])
 		l.socketDir = strings.TrimSpace(lines[4])
 	}
 	if len(lines) > 7 {
 		l.status = strings.TrimSpace(lines[7])
 	}
 	return l, nil
+}
+
+// RunningURL gives the connection string, over the Unix socket and as superuser, for a database of the server that runs in a
+// directory (Options.Dir), which another process started.
+func RunningURL(dir, db, superuser string) (string, error) {
+	lock, err := readLockFile(filepath.Join(dir, "data"))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (lock.socketDir == "" || errors.Is(syscall.Kill(lock.pid, 0), syscall.ESRCH)) {
+		return "", fmt.Errorf("private postgres: none runs in %s: start the node that it belongs to", dir)
+	}
+	if err != nil {
+		return "", fmt.Errorf("private postgres: %w", err)
+	}
+	q := url.Values{"host": {lock.socketDir}, "port": {lock.port}, "sslmode": {"disable"}}
+	return (&url.URL{Scheme: "postgres", User: url.User(superuser), Path: "/" + db, RawQuery: q.Encode()}).String(), nil
 }
 
 // stopLeftover stops the server that a run which did not stop it left in this directory, and removes a lock file whose

@@ -285,3 +285,22 @@ func TestParentThatCannotBePassed(t *testing.T) {
 		t.Errorf("mode %v %v, want 0711: passed, not read", st.Mode(), err)
 	}
 }
+
+// TestRunningURL reaches a server that somebody else started, and says so when none runs.
+func TestRunningURL(t *testing.T) {
+	s := RunForTest(t, Options{})
+	url, err := RunningURL(filepath.Dir(s.DataDir()), "postgres", "postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := RunningURL(t.TempDir(), "postgres", "postgres"); err == nil || !strings.Contains(err.Error(), "start the node") {
+		t.Errorf("none: %v", err)
+	}
+}
