@@ -36,6 +36,15 @@ func ExceptionOf(x csf.Exception) Exception {
 		ApprovedBy: x.ApprovedBy, Approved: x.Approved, Expires: x.Expires}
 }
 
+// terms says in a line what the departure is, by whom and until when, and what it covered.
+func (x Exception) terms() string {
+	kind := "exception"
+	if x.Waiver {
+		kind = "waiver"
+	}
+	return fmt.Sprintf("%s, %s, approved by %s from %s to %s, violations covered: %d", kind, x.Status, x.ApprovedBy, date(x.Approved), date(x.Expires), x.Used)
+}
+
 // csf gives the exception as controls are judged by it.
 func (x Exception) csf() csf.Exception {
 	return csf.Exception{ID: x.ID, Control: x.Control, Waiver: x.Waiver, Match: x.Where, Reason: x.Reason, Owner: x.Owner, ApprovedBy: x.ApprovedBy,

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -421,6 +422,11 @@ func (o oscal) observation(k Control) (oscalObservation, oscalResource) {
 			p = append(p, props("sample", strconv.Itoa(len(s.Events)), "sample-method", "seeded-random", "sample-seed", s.Seed)...)
 		}
 	}
+	for _, x := range o.m.Exceptions {
+		if x.Control == k.ID {
+			p = append(p, props("exception", x.ID+": "+x.terms())...)
+		}
+	}
 	resource := oscalResource{UUID: o.periodID("evidence", k.ID), Title: "Evidence of " + k.ID, Props: props("control", k.ID)}
 	var text strings.Builder
 	fmt.Fprintf(&text, "The queries over the events of the period, their counts, and the SHA-256 of each result:\n")
@@ -456,6 +462,12 @@ func (o oscal) finding(r Row, observed map[string]bool) (f oscalFinding, ok bool
 	f.Target.Status.State, f.Target.Status.Reason = state, reason
 	if reason == "other" {
 		f.Target.Status.Remarks = string(r.State) + ": " + r.Reason
+	}
+	for _, x := range o.m.Exceptions {
+		if slices.Contains(r.Controls, x.Control) {
+			f.Target.Props = append(f.Target.Props, props("exception", x.ID)...)
+			f.Remarks += " Departure " + x.ID + " from " + x.Control + ": " + x.terms() + "."
+		}
 	}
 	for _, id := range r.Controls {
 		if observed[id] {
