@@ -28,6 +28,8 @@ type user struct {
 	kept        map[string]bool // markers that a COMMIT was acknowledged for
 	unknown     map[string]bool // markers of a COMMIT that a kill cut off
 	statements  int             // statements that the server answered
+	cancels     int             // CancelRequests that were sent
+	notice      func(string)    // takes the server's notices; the goroutine that reads the connection calls it
 }
 
 type operation struct {
@@ -75,9 +77,12 @@ func (c *user) run(ctx context.Context) {
 		total += o.weight
 	}
 	for ctx.Err() == nil {
+		// What has begun is let to its end, within a bound that only a hanging node reaches.
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 		if c.conn == nil {
-			if err := c.dial(ctx); err != nil {
-				if ctx.Err() == nil && !c.ledger.wasKilled(c.application) {
+			if err := c.dial(within); err != nil {
+				cancel()
+				if !c.ledger.wasKilled(c.application) {
 					c.ledger.fail("client %d cannot log in: %v", c.number, err)
 					sleep(ctx, time.Second)
 				}
@@ -90,8 +95,6 @@ func (c *user) run(ctx context.Context) {
 			pick -= o.weight
 			return pick < 0
 		})
-		// An operation that has begun is let to its end, within a bound that only a hanging node reaches.
-		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 		err := operations[i].do(c, within)
 		cancel()
 		c.judge(operations[i].name, err)
@@ -382,50 +385,52 @@ func (c *user) setting(ctx context.Context) error {
 	return same(got, m)
 }
 
-// cancel ends a statement of its own by CancelRequests. One that arrives before the statement has begun has no effect, as
-// in PostgreSQL: there is another soon.
+// cancel ends a statement of its own by one CancelRequest. It goes out when the statement has said from inside PostgreSQL
+// that it runs, and so must end it; the statement behind it, and those of all others, must not notice.
 func (c *user) cancel(ctx context.Context) error {
 	m := c.next()
 	pc := c.conn.PgConn()
-	ended := make(chan struct{})
-	done := make(chan error, 1)
-	wait := time.Duration(20+c.rnd.IntN(100)) * time.Millisecond
-	go func() {
-		asked, stop := context.WithTimeout(ctx, 30*time.Second)
-		defer stop()
-		for {
-			select {
-			case <-ended:
-				done <- nil
-				return
-			case <-time.After(wait):
-			}
-			if err := pc.CancelRequest(asked); err != nil {
-				done <- err
-				return
-			}
-			wait = 500 * time.Millisecond
+	mode := pgx.QueryExecModeSimpleProtocol
+	if c.rnd.IntN(2) == 0 {
+		mode = pgx.QueryExecModeExec
+	}
+	sent := make(chan error, 1)
+	c.notice = func(text string) {
+		if text != m {
+			c.ledger.fail("client %d was sent the notice %q and waits for %q", c.number, text, m)
+			return
 		}
-	}()
+		c.cancels++
+		go func() {
+			asked, stop := context.WithTimeout(ctx, 30*time.Second)
+			defer stop()
+			sent <- pc.CancelRequest(asked)
+		}()
+	}
+	asked := c.cancels
 	var got string
-	err := c.conn.QueryRow(ctx, "SELECT '"+m+"' FROM pg_sleep(20)", pgx.QueryExecModeSimpleProtocol).Scan(&got)
-	close(ended)
-	if cerr := <-done; cerr != nil && !c.conn.IsClosed() && !c.ledger.wasKilled(c.application) {
-		return wrong("the cancel request: %v", cerr)
+	err := c.conn.QueryRow(ctx, "SELECT slow($1)", mode, m).Scan(&got)
+	c.notice = nil
+	if c.cancels > asked {
+		if cerr := <-sent; cerr != nil && !c.ledger.wasKilled(c.application) {
+			return wrong("the cancel request: %v", cerr)
+		}
 	}
 	if err == nil {
 		c.statements++
-		return wrong("%s was not cancelled in 20 s", m)
+		return wrong("%s was not cancelled in %d s", m, slowSeconds)
 	}
 	if err := c.wantState(err, "57014"); err != nil {
 		return err
 	}
-	// One that was on its way when the statement ended may hit this one, and no other.
-	if _, err := c.conn.Exec(ctx, "SELECT 1", pgx.QueryExecModeSimpleProtocol); err != nil {
-		return c.wantState(err, "57014")
+	if c.cancels == asked {
+		return wrong("%s was cancelled, and nobody asked for it", m)
+	}
+	if err := c.conn.QueryRow(ctx, "SELECT '"+m+"'", pgx.QueryExecModeSimpleProtocol).Scan(&got); err != nil {
+		return err
 	}
 	c.statements++
-	return nil
+	return same(got, m)
 }
 
 // again leaves in order and comes back.

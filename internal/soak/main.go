@@ -26,6 +26,8 @@ const (
 	password = "soak-password"
 	// The builtin script tpcb-like has seven statements.
 	statementsEach = 7
+	// slowSeconds is how long a statement takes that is to be cancelled.
+	slowSeconds = 30
 )
 
 // plan is what the flags say.
@@ -198,6 +200,7 @@ func run(ctx context.Context, p plan, t *results) (err error) {
 // work is what the clients did, for the comparison with what is recorded.
 type work struct {
 	sessions, statements, reloads int
+	cancels, cancelled            int             // CancelRequests that were sent, and statements that ended by them
 	killed                        map[string]bool // ids of sessions that were ended from outside
 }
 
@@ -253,6 +256,12 @@ func recorded(ctx context.Context, db *privatepg.Server, began time.Time, did *w
 		return err
 	}
 	t.check(killed+own == len(did.killed) && 10*own <= len(did.killed), "kills", "%d done, %d recorded as such, %d had just ended by themselves", len(did.killed), killed, own)
+	forwarded, err := count(csf.CancelForwarded, nil)
+	if err != nil {
+		return err
+	}
+	// The driver sends one of its own for each connection that it gives up in the middle of an answer.
+	t.check(did.cancelled <= forwarded && did.cancelled <= did.cancels, "cancels", "%d sent, %d recorded as passed on, %d statements ended by them", did.cancels, forwarded, did.cancelled)
 	reloads, err := count(csf.ConfigLoaded, nil)
 	if err != nil {
 		return err

@@ -103,6 +103,11 @@ func (c *user) dial(ctx context.Context) error {
 	cfg.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
 		return &watched{Conn: conn, own: []byte(c.own()), ledger: c.ledger}, nil
 	}
+	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		if c.notice != nil {
+			c.notice(n.Message)
+		}
+	}
 	c.conn, err = pgx.ConnectConfig(ctx, cfg)
 	return err
 }

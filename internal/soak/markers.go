@@ -66,7 +66,9 @@ func (n *node) markers(ctx context.Context, p plan, t *results, did *work) error
 	answered := 0
 	for _, c := range clients {
 		answered += c.statements
+		did.cancels += c.cancels
 	}
+	did.cancelled = l.done["cancel"]
 	did.statements += answered
 	did.sessions += l.done["login"]
 	t.note("clients with markers", "%d for %s, seed %d: %d statements answered, %d logins", p.clients, p.duration, p.seed, answered, l.done["login"])

@@ -35,6 +35,10 @@ func seed(ctx context.Context, db *privatepg.Server, withPgbench bool) error {
 	if _, err := d.Exec(ctx, "CREATE TABLE marks (client int, what text); CREATE INDEX ON marks (client); ALTER TABLE marks OWNER TO soak"); err != nil {
 		return err
 	}
+	// A notice is sent at once, whatever of the statement's result is still to come (PostgreSQL's elog.c flushes it).
+	if _, err := d.Exec(ctx, fmt.Sprintf("CREATE FUNCTION slow(what text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE '%%', what; PERFORM pg_sleep(%d); RETURN what; END $$", slowSeconds)); err != nil {
+		return err
+	}
 	if !withPgbench {
 		return nil
 	}
