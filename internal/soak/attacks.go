@@ -1,0 +1,652 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/csfproxy/csfproxy/proxy/wire"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// attack is what strangers, or clients that were let in, do to the node while others work.
+type attack struct {
+	name string
+	what string // in the words of the table; %d is the size
+	size int
+	// each bounds how much the node's resident memory may grow: so much times the size, and 48 MiB for what the collector
+	// has not given back.
+	each int // KiB
+	// do attacks until ctx ends. It calls height once everything that it opens is open, and reports what else is to
+	// be said.
+	do func(s *siege, ctx context.Context, size int, height func()) (string, error)
+}
+
+// attacks in the order of the table.
+var attacks = []attack{
+	{"lengths of 1 GiB before the login", "%d connections: as first word, as startup packet of the longest length, as answer to the challenge", 1000, 96, (*siege).lengthsBefore},
+	{"lengths of 1 GiB in sessions", "%d sessions, each a Bind of 1 GiB of which 2 KiB come", 1000, 128, (*siege).lengthsInside},
+	{"half-open logins", "%d connections: silent, half a startup packet, no answer to the challenge", 6000, 64, (*siege).halfOpen},
+	{"more connections than permitted", "32 at once, again and again, at a listener that is full", 32, 0, (*siege).overload},
+	{"logins with wrong passwords", "%d at once, again and again", 8, 0, (*siege).guesses},
+	{"TLS handshakes that come to nothing", "%d at once, again and again", 8, 0, (*siege).handshakes},
+	{"CancelRequests with keys of nobody", "%d at once, again and again", 16, 0, (*siege).cancels},
+	{"slow readers", "%d sessions that ask for a result of 10 GiB and do not read it", 200, 128, (*siege).slowReaders},
+	{"COPY flood", "%d sessions that send rows of one byte, one for each message", 4, 256, (*siege).copyFlood},
+	{"statements that never end", "%d sessions, each a Query of 1 MiB without its last byte", 200, 1100 + 1024, (*siege).longStatements},
+	{"a result of 4 GiB", "%d session that reads it as fast as it comes", 1, 256, (*siege).stream},
+}
+
+// siege is the node under attack, and how it is reached.
+type siege struct {
+	*node
+	open, full string // listeners without TLS: one with room for all, one for fullPlaces connections
+	seconds    int
+	counted    atomic.Int64 // what an attack did, for its line
+	bound      atomic.Int64 // logins that attackers succeeded with
+}
+
+// fullPlaces is how many connections the small listener permits.
+const fullPlaces = 20
+
+// probed is what a probe measured: latencies of a statement on sessions that were there before.
+type probed struct {
+	P50, P99, Most time.Duration
+	Statements     int
+}
+
+// besiege plays the attacks one after the other while a process of its own works on sessions that were there before them.
+func (s *siege) besiege(ctx context.Context, p plan, t *results, did *work) (rows []string, err error) {
+	for _, a := range attacks {
+		if p.only != "" && !slices.ContainsFunc(strings.Split(p.only, "|"), func(w string) bool { return strings.Contains(a.name, w) }) {
+			continue
+		}
+		a.size = max(1, a.size/p.part)
+		row, err := s.play(ctx, a, t)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", a.name, err)
+		}
+		rows = append(rows, row)
+	}
+	did.sessions += int(s.bound.Load())
+	did.reloads += len(rows) // each begins with a start
+	return rows, nil
+}
+
+func (s *siege) play(ctx context.Context, a attack, t *results) (string, error) {
+	began := time.Now()
+	if err := s.restart(ctx); err != nil { // memory that an earlier attack needed would hide what this one needs
+		return "", err
+	}
+	if _, err := s.rested(ctx, began); err != nil {
+		return "", err
+	}
+	probe, err := s.startProbe(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer probe.stop()
+	before, err := probe.measure(s.seconds)
+	if err != nil {
+		return "", err
+	}
+	empty, most := s.memory("VmRSS"), 0
+	s.counted.Store(0)
+	within, stop := context.WithCancel(ctx)
+	defer stop()
+	height, done := make(chan struct{}), make(chan error, 1)
+	var said string
+	go func() {
+		var err error
+		said, err = a.do(s, within, a.size, sync.OnceFunc(func() { close(height) }))
+		done <- err
+	}()
+	var during probed
+	measured := make(chan error, 1)
+	watch := time.NewTicker(50 * time.Millisecond)
+	defer watch.Stop()
+	ended := false
+	for reached := height; measured != nil; {
+		select {
+		case <-reached:
+			reached = nil
+			go func() {
+				var err error
+				during, err = probe.measure(s.seconds)
+				measured <- err
+			}()
+		case err := <-measured:
+			if err != nil {
+				return "", fmt.Errorf("the sessions that were there before: %w", err)
+			}
+			measured = nil
+		case err := <-done:
+			if err != nil || reached != nil {
+				return "", fmt.Errorf("the attack ended early: %v", err)
+			}
+			ended, done = true, nil
+		case <-watch.C:
+			most = max(most, s.memory("VmRSS"))
+		}
+	}
+	work := time.Since(began)
+	stop()
+	for !ended {
+		select {
+		case err := <-done:
+			if err != nil {
+				return "", err
+			}
+			ended = true
+		case <-watch.C:
+			most = max(most, s.memory("VmRSS"))
+		}
+	}
+	grown := max(0, most-empty)
+	each := "–"
+	if a.each > 0 {
+		each = fmt.Sprintf("%.1f", float64(grown)/float64(a.size))
+	}
+	if said == "" && s.counted.Load() > 0 {
+		said = fmt.Sprintf("%.0f a second", float64(s.counted.Load())/(work.Seconds()-float64(s.seconds)))
+	}
+	what := a.what
+	if strings.Contains(what, "%d") {
+		what = fmt.Sprintf(what, a.size)
+	}
+	t.check(grown <= a.each*a.size+48<<10, a.name, "%.1f MiB more, %s KiB each; p50 %s and p99 %s before, %s and %s during (%d statements); %s",
+		mib(grown), each, round(before.P50), round(before.P99), round(during.P50), round(during.P99), during.Statements, said)
+	if said != "" {
+		what += "; " + said
+	}
+	return fmt.Sprintf("| %s | %s | %.1f | %s | %d | %d | %d | %d | %.1f |", a.name, what, mib(grown), each,
+		before.P50.Microseconds(), before.P99.Microseconds(), during.P50.Microseconds(), during.P99.Microseconds(), float64(during.Most.Microseconds())/1000), nil
+}
+
+func round(d time.Duration) time.Duration { return d.Round(time.Microsecond) }
+
+// probeSessions is how many sessions a probe has. Each sends a statement every 2 ms.
+const probeSessions = 4
+
+// probeProcess measures from a process of its own, so that the attackers' goroutines do not delay it.
+type probeProcess struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *json.Decoder
+}
+
+func (s *siege) startProbe(ctx context.Context) (*probeProcess, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p := &probeProcess{cmd: exec.CommandContext(ctx, self)}
+	p.cmd.Env = append(os.Environ(), probeVariable+"="+s.url())
+	p.cmd.Stderr = os.Stderr
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.out = json.NewDecoder(out)
+	s.bound.Add(probeSessions)
+	return p, p.cmd.Start()
+}
+
+func (p *probeProcess) measure(seconds int) (out probed, err error) {
+	if _, err := fmt.Fprintln(p.in, seconds); err != nil {
+		return out, err
+	}
+	return out, p.out.Decode(&out)
+}
+
+func (p *probeProcess) stop() {
+	p.in.Close()
+	p.cmd.Wait()
+}
+
+// probeVariable carries the address to the process that probes.
+const probeVariable = "CSFPROXY_SOAK_PROBE"
+
+// probe is the life of that process: for each number on the input it measures for so many seconds.
+func probe(url string) error {
+	ctx := context.Background()
+	var conns []*pgx.Conn
+	for range probeSessions {
+		c, err := pgx.Connect(ctx, url)
+		if err != nil {
+			return err
+		}
+		defer c.Close(ctx)
+		conns = append(conns, c)
+	}
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		var seconds int
+		if _, err := fmt.Sscan(in.Text(), &seconds); err != nil {
+			return err
+		}
+		until := time.Now().Add(time.Duration(seconds) * time.Second)
+		var mu sync.Mutex
+		var wait sync.WaitGroup
+		var all []time.Duration
+		var failed error
+		for _, c := range conns {
+			wait.Go(func() {
+				for time.Now().Before(until) {
+					began := time.Now()
+					var one int
+					err := c.QueryRow(ctx, "SELECT $1::int", 1).Scan(&one)
+					took := time.Since(began)
+					mu.Lock()
+					all = append(all, took)
+					if err != nil {
+						failed = err
+						mu.Unlock()
+						return
+					}
+					mu.Unlock()
+					time.Sleep(2 * time.Millisecond)
+				}
+			})
+		}
+		wait.Wait()
+		if failed != nil {
+			return failed
+		}
+		slices.Sort(all)
+		n := len(all)
+		if err := json.NewEncoder(os.Stdout).Encode(probed{all[n/2], all[n*99/100], all[n-1], n}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// from dials from an address of the loopback network that many attackers share: one has too few ports.
+func from(ctx context.Context, addr string, i int) (net.Conn, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, byte(1+i%200), 1)}, Timeout: 30 * time.Second}
+	return d.DialContext(ctx, "tcp", addr)
+}
+
+// many opens n connections, calls height and keeps them until ctx ends.
+func many(ctx context.Context, n, workers int, height func(), open func(i int) (net.Conn, error)) error {
+	conns := make([]net.Conn, n)
+	defer func() {
+		for _, c := range conns {
+			if c != nil {
+				c.Close()
+			}
+		}
+	}()
+	errs := make([]error, workers)
+	var wait sync.WaitGroup
+	for w := range workers {
+		wait.Go(func() {
+			for i := w; i < n && errs[w] == nil && ctx.Err() == nil; i += workers {
+				conns[i], errs[w] = open(i)
+			}
+		})
+	}
+	wait.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	height()
+	<-ctx.Done()
+	return nil
+}
+
+// repeated lets n attackers do something again and again until ctx ends. What they meet is theirs to judge.
+func (s *siege) repeated(ctx context.Context, n int, height func(), do func(i int) error) error {
+	errs := make([]error, n)
+	var wait sync.WaitGroup
+	for w := range n {
+		wait.Go(func() {
+			for i := w; ctx.Err() == nil && errs[w] == nil; i += n {
+				errs[w] = do(i)
+				s.counted.Add(1)
+			}
+		})
+	}
+	height()
+	wait.Wait()
+	for _, err := range errs {
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func startup() []byte {
+	b, err := wire.AppendStartupMessage(nil, wire.Version30, []wire.Parameter{{Name: "user", Value: "soak"}, {Name: "database", Value: "soak"}})
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// challenged brings a connection to where the client's answer is awaited.
+func (s *siege) challenged(ctx context.Context, addr string, i int) (net.Conn, error) {
+	c, err := from(ctx, addr, i)
+	if err != nil {
+		return nil, err
+	}
+	c.Write(startup())
+	c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	if typ, _, err := wire.ReadFrame(c, wire.Backend, nil, 1<<16); err != nil || typ != 'R' {
+		c.Close()
+		return nil, fmt.Errorf("no challenge: %c %v", typ, err)
+	}
+	return c, nil
+}
+
+func (s *siege) lengthsBefore(ctx context.Context, n int, height func()) (string, error) {
+	return "", many(ctx, n, 16, height, func(i int) (c net.Conn, err error) {
+		if i%3 == 2 {
+			if c, err = s.challenged(ctx, s.open, i); err == nil {
+				_, err = c.Write([]byte("p\x3f\xff\xff\xfe\x00"))
+			}
+			return c, err
+		}
+		if c, err = from(ctx, s.open, i); err != nil {
+			return nil, err
+		}
+		first := []byte{0x3f, 0xff, 0xff, 0xfe, 0, 3, 0, 0}
+		if i%3 == 1 {
+			first = []byte{0, 0, 0x27, 0x14, 0, 3, 0, 0, 'u'}
+		}
+		_, err = c.Write(first)
+		return c, err
+	})
+}
+
+// session logs in on the open listener and gives the socket.
+func (s *siege) session(ctx context.Context, i int) (net.Conn, error) {
+	cfg, err := pgconn.ParseConfig(fmt.Sprintf("postgres://soak:%s@%s/soak?sslmode=disable", password, s.open))
+	if err != nil {
+		return nil, err
+	}
+	cfg.DialFunc = func(ctx context.Context, _, addr string) (net.Conn, error) { return from(ctx, addr, i) }
+	c, err := pgconn.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	s.bound.Add(1)
+	h, err := c.Hijack()
+	if err != nil {
+		return nil, err
+	}
+	return h.Conn, nil
+}
+
+func (s *siege) lengthsInside(ctx context.Context, n int, height func()) (string, error) {
+	message := append([]byte("B\x3f\xff\xff\xfe\x00\x00"), make([]byte, 2048)...)
+	return "", many(ctx, n, 8, height, func(i int) (net.Conn, error) {
+		c, err := s.session(ctx, i)
+		if err == nil {
+			_, err = c.Write(message)
+		}
+		return c, err
+	})
+}
+
+func (s *siege) halfOpen(ctx context.Context, n int, height func()) (string, error) {
+	return "", many(ctx, n, 16, height, func(i int) (net.Conn, error) {
+		if i%3 == 2 {
+			return s.challenged(ctx, s.open, i)
+		}
+		c, err := from(ctx, s.open, i)
+		if err == nil && i%3 == 1 {
+			_, err = c.Write(startup()[:20])
+		}
+		return c, err
+	})
+}
+
+// overload fills the small listener and goes on. Those over its limit are told 53300, and closed when there are too many.
+func (s *siege) overload(ctx context.Context, n int, height func()) (string, error) {
+	var told, closed, other atomic.Int64
+	began := time.Now()
+	err := many(ctx, fullPlaces, 4, func() {
+		if err := s.repeated(ctx, n, height, func(i int) error {
+			c, err := from(ctx, s.full, i)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(30 * time.Second))
+			c.Write(startup())
+			switch typ, body, err := wire.ReadFrame(c, wire.Backend, nil, 1<<16); {
+			case err != nil:
+				closed.Add(1)
+			case typ == 'E' && strings.Contains(string(body), "C53300\x00"):
+				told.Add(1)
+			default:
+				other.Add(1)
+			}
+			return nil
+		}); err != nil {
+			other.Add(1)
+		}
+	}, func(i int) (net.Conn, error) { return s.challenged(ctx, s.full, i) })
+	if err == nil && other.Load() > 0 {
+		err = fmt.Errorf("%d were neither told 53300 nor closed", other.Load())
+	}
+	seconds := time.Since(began).Seconds()
+	return fmt.Sprintf("%.0f a second told 53300, %.0f closed at once", float64(told.Load())/seconds, float64(closed.Load())/seconds), err
+}
+
+func (s *siege) guesses(ctx context.Context, n int, height func()) (string, error) {
+	return "", s.repeated(ctx, n, height, func(i int) error {
+		c, err := s.challenged(ctx, s.open, i)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		first := "n,,n=,r=0123456789abcdefghijkl"
+		b, err := wire.AppendSASLInitialResponse(nil, "SCRAM-SHA-256", []byte(first))
+		if err != nil {
+			return err
+		}
+		c.Write(b)
+		typ, body, err := wire.ReadFrame(c, wire.Backend, nil, 1<<16)
+		if err != nil || typ != 'R' || len(body) < 8 {
+			return fmt.Errorf("no answer to the first message: %c %v", typ, err)
+		}
+		_, nonce, _ := strings.Cut(string(body[4:]), "r=")
+		nonce, _, _ = strings.Cut(nonce, ",")
+		final := "c=biws,r=" + nonce + ",p=" + strings.Repeat("A", 43) + "="
+		c.Write(append(binary.BigEndian.AppendUint32([]byte{'p'}, uint32(4+len(final))), final...))
+		if typ, body, err := wire.ReadFrame(c, wire.Backend, nil, 1<<16); err != nil || typ != 'E' || !strings.Contains(string(body), "C28P01\x00") {
+			return fmt.Errorf("a wrong proof was answered with %c %q %v", typ, body, err)
+		}
+		return nil
+	})
+}
+
+func (s *siege) handshakes(ctx context.Context, n int, height func()) (string, error) {
+	return "", s.repeated(ctx, n, height, func(i int) error {
+		c, err := from(ctx, s.addr, i)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(30 * time.Second))
+		c.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47})
+		var yes [1]byte
+		if _, err := io.ReadFull(c, yes[:]); err != nil || yes[0] != 'S' {
+			return fmt.Errorf("no TLS: %q %v", yes, err)
+		}
+		// The handshake counts, not whom the attacker trusts.
+		return tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"postgresql"}}).HandshakeContext(ctx)
+	})
+}
+
+func (s *siege) cancels(ctx context.Context, n int, height func()) (string, error) {
+	return "", s.repeated(ctx, n, height, func(i int) error {
+		c, err := from(ctx, s.open, i)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(30 * time.Second))
+		b, err := wire.AppendCancelRequest(nil, uint32(i), []byte{1, 2, 3, byte(i)})
+		if err != nil {
+			return err
+		}
+		c.Write(b)
+		io.Copy(io.Discard, c)
+		return nil
+	})
+}
+
+func (s *siege) slowReaders(ctx context.Context, n int, height func()) (string, error) {
+	q, err := wire.AppendQuery(nil, "COPY (SELECT repeat('x', 1023) FROM (SELECT generate_series(1, 10485760)) s) TO STDOUT")
+	if err != nil {
+		return "", err
+	}
+	full := func() {
+		sleep(ctx, 5*time.Second) // until the systems' buffers are full and everybody waits
+		height()
+	}
+	return "", many(ctx, n, 8, full, func(i int) (net.Conn, error) {
+		c, err := s.session(ctx, i)
+		if err == nil {
+			_, err = c.Write(q)
+		}
+		return c, err
+	})
+}
+
+func (s *siege) copyFlood(ctx context.Context, n int, height func()) (string, error) {
+	q, err := wire.AppendQuery(nil, "COPY flood FROM STDIN")
+	if err != nil {
+		return "", err
+	}
+	var batch []byte
+	for range 2000 {
+		batch = append(batch, 'd', 0, 0, 0, 6, 'x', '\n')
+	}
+	began := time.Now()
+	var sent atomic.Int64
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	err = many(ctx, n, n, height, func(i int) (net.Conn, error) {
+		c, err := s.session(ctx, i)
+		if err != nil {
+			return nil, err
+		}
+		c.Write(q)
+		if typ, _, err := wire.ReadFrame(c, wire.Backend, nil, 1<<16); err != nil || typ != 'G' {
+			return c, fmt.Errorf("no COPY: %c %v", typ, err)
+		}
+		writers.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := c.Write(batch); err != nil {
+					return
+				}
+				sent.Add(2000)
+			}
+		})
+		return c, nil
+	})
+	return fmt.Sprintf("%.1f million messages a second", float64(sent.Load())/1e6/time.Since(began).Seconds()), err
+}
+
+func (s *siege) longStatements(ctx context.Context, n int, height func()) (string, error) {
+	q, err := wire.AppendQuery(nil, "SELECT '"+strings.Repeat("x", 1<<20)+"'")
+	if err != nil {
+		return "", err
+	}
+	return "", many(ctx, n, 8, height, func(i int) (net.Conn, error) {
+		c, err := s.session(ctx, i)
+		if err == nil {
+			_, err = c.Write(q[:len(q)-1])
+		}
+		return c, err
+	})
+}
+
+// stream reads to the end, whenever the measurement ends.
+func (s *siege) stream(ctx context.Context, _ int, height func()) (string, error) {
+	const rows = 4 << 20
+	c, err := s.session(ctx, 0)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	q, err := wire.AppendQuery(nil, fmt.Sprintf("COPY (SELECT repeat('x', 1023) FROM (SELECT generate_series(1, %d)) s) TO STDOUT", rows))
+	if err != nil {
+		return "", err
+	}
+	c.Write(q)
+	height()
+	began := time.Now()
+	in := bufio.NewReaderSize(c, 256<<10)
+	var got int64
+	for {
+		head, err := in.Peek(5)
+		if err != nil {
+			return "", err
+		}
+		typ, length := head[0], int(binary.BigEndian.Uint32(head[1:]))
+		if _, err := in.Discard(1 + length); err != nil {
+			return "", err
+		}
+		switch typ {
+		case 'd':
+			got += int64(length - 4)
+		case 'Z':
+			if got != rows*1024 {
+				return "", fmt.Errorf("%d bytes, not %d", got, int64(rows)*1024)
+			}
+			return fmt.Sprintf("%.0f MiB/s", float64(got)/(1<<20)/time.Since(began).Seconds()), nil
+		}
+	}
+}
+
+const (
+	attacksBegin = "<!-- attacks: begin -->"
+	attacksEnd   = "<!-- attacks: end -->"
+)
+
+// document puts the table between the markers of the plan's file.
+func document(p plan, rows []string) error {
+	version, err := exec.Command(p.binary, "version").Output()
+	if err != nil {
+		return fmt.Errorf("%s version: %w", p.binary, err)
+	}
+	old, err := os.ReadFile(p.out)
+	if err != nil {
+		return err
+	}
+	head, rest, ok := strings.Cut(string(old), attacksBegin)
+	_, tail, ok2 := strings.Cut(rest, attacksEnd)
+	if !ok || !ok2 {
+		return fmt.Errorf("%s: the markers %s and %s are missing", p.out, attacksBegin, attacksEnd)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\n%s, %d processors, %s.\n\n", attacksBegin, time.Now().Format(time.DateOnly), runtime.NumCPU(), strings.Join(strings.Fields(string(version)), " "))
+	b.WriteString("| attack | size | memory, MiB more | KiB each | p50 µs before | p99 µs before | p50 µs during | p99 µs during | longest, ms |\n|---|---|---:|---:|---:|---:|---:|---:|---:|\n")
+	b.WriteString(strings.Join(rows, "\n") + "\n\n" + attacksEnd)
+	return os.WriteFile(p.out, []byte(head+b.String()+tail), 0o644)
+}
