@@ -158,7 +158,7 @@ func (s *siege) play(ctx context.Context, a attack, t *results) (string, error) 
 	}
 	grown := max(0, most-empty)
 	each := "–"
-	if a.each > 0 {
+	if a.size >= 100 { // of fewer the memory is that of the measurement
 		each = fmt.Sprintf("%.1f", float64(grown)/float64(a.size))
 	}
 	if said == "" && s.counted.Load() > 0 {

@@ -46,7 +46,7 @@ func held(t *testing.T, p plan) {
 // TestAttacks plays some of the attacks in small: sessions that were there before lose no answer, memory stays within its
 // bounds, and every connection is on record without a gap.
 func TestAttacks(t *testing.T) {
-	held(t, plan{binary: program(t), clients: 1, attacks: true, window: 1, part: 10, only: "in sessions|permitted", memoryMiB: 768})
+	held(t, plan{binary: program(t), clients: 1, attacks: true, window: 1, part: 10, only: "in sessions|permitted"})
 }
 
 // TestSoak runs a short soak: clients with markers, kills, reloads, and the comparison with the records.
