@@ -66,7 +66,7 @@ func (s *Session) bind(ctx context.Context) error {
 	if err := s.patience(time.Time{}); err != nil {
 		return &refusal{reason: csf.ReasonClientError, err: err}
 	}
-	s.lastActive.Store(s.srv.now().UnixNano())
+	s.lastActive.Store(s.age(s.srv.now()))
 	if why := s.stopped(); why != nil { // somebody ended the session before its deadlines were lifted
 		return why
 	}

@@ -96,6 +96,12 @@ type ingress struct {
 // start runs an ingress in front of the shared database. edit changes the configuration before it is used.
 func start(t *testing.T, edit func(*config.Config)) *ingress {
 	t.Helper()
+	return startAt(t, time.Now, edit)
+}
+
+// startAt is start with a clock of the test's own.
+func startAt(t *testing.T, clock func() time.Time, edit func(*config.Config)) *ingress {
+	t.Helper()
 	cfg := &config.Config{
 		Node: config.Node{Name: "test-1", DataDir: t.TempDir()},
 		Listeners: []config.Listener{{
@@ -122,7 +128,7 @@ func start(t *testing.T, edit func(*config.Config)) *ingress {
 	}
 	in.srv, err = proxy.New(proxy.Options{
 		Config: cfg, Records: in.log, Inspector: keywords{}, Gate: in.gate, Verifiers: verifiers{}, Router: router{in.cluster},
-		Logger: slog.New(slog.DiscardHandler), Now: time.Now, MockSecret: bytes.Repeat([]byte{7}, 32),
+		Logger: slog.New(slog.DiscardHandler), Now: clock, MockSecret: bytes.Repeat([]byte{7}, 32),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -66,7 +66,7 @@ func (s *Session) pumpClient() error {
 
 // pumpUpstream forwards from the upstream to the client.
 func (s *Session) pumpUpstream(back handback) error {
-	p := pump{end: s.upstreamEnd, timed: &s.writing, count: &s.bytesOut}
+	p := pump{end: s.upstreamEnd, timed: &s.writing, age: s.age, count: &s.bytesOut}
 	if len(back.toClient) > 0 {
 		p.write = s.raw
 		if err := p.send(back.toClient, s.srv.now()); err != nil {
@@ -86,7 +86,8 @@ type pump struct {
 	read  io.Reader
 	write io.Writer
 	end   func(err error, partial bool) error
-	timed *atomic.Int64 // since when a write waits; nil: nobody asks
+	timed *atomic.Int64 // since when a write waits, by age; nil: nobody asks
+	age   func(time.Time) int64
 	count *atomic.Int64 // bytes read
 	// before is called before each write and may refuse it; nil: nothing is to be done.
 	before func() error
@@ -118,7 +119,7 @@ func (p *pump) run(s *Session, scan scan) error {
 		n, err := p.read.Read(room)
 		if n > 0 {
 			now := s.srv.now()
-			s.lastActive.Store(now.UnixNano())
+			s.lastActive.Store(s.age(now))
 			p.count.Add(int64(n))
 			all := p.b[:p.held+n]
 			done := 0
@@ -148,7 +149,7 @@ func (p *pump) run(s *Session, scan scan) error {
 // send writes and, towards the client, keeps the time since when a write waits.
 func (p *pump) send(b []byte, now time.Time) error {
 	if p.timed != nil {
-		p.timed.Store(now.UnixNano())
+		p.timed.Store(p.age(now))
 		defer p.timed.Store(0)
 	}
 	if p.before != nil {

@@ -53,7 +53,7 @@ func TestRelayDoesNotAllocate(t *testing.T) {
 			s.snap.cfg.Audit.Statements = "all"
 			s.conv = wire.New(wire.Limits{}, wire.Options{Observer: s})
 			in := &pump{write: swallow{}, count: &s.bytesIn}
-			out := &pump{write: swallow{}, count: &s.bytesOut, timed: &s.writing}
+			out := &pump{write: swallow{}, count: &s.bytesOut, timed: &s.writing, age: s.age}
 			now := time.Now()
 			take := func(p *pump, scan scan, text []byte) {
 				n := copy(p.space(), text)

@@ -296,9 +296,9 @@ func (srv *Server) sweep(ctx context.Context) {
 		snap := srv.snap.Load()
 		for s := range srv.sessions.all() {
 			lim := snap.listeners[s.lst.cfg.Name].Limits
-			if idle := now.UnixNano() - s.lastActive.Load(); lim.IdleTimeout > 0 && idle > int64(lim.IdleTimeout) && s.resting() {
+			if idle := s.age(now) - s.lastActive.Load(); lim.IdleTimeout > 0 && idle > int64(lim.IdleTimeout) && s.resting() {
 				s.stop(refuse(csf.ReasonIdleTimeout, "no byte for %s", time.Duration(idle).Round(time.Second)))
-			} else if w := s.writing.Load(); w > 0 && lim.WriteTimeout > 0 && now.UnixNano()-w > int64(lim.WriteTimeout) {
+			} else if w := s.writing.Load(); w > 0 && lim.WriteTimeout > 0 && s.age(now)-w > int64(lim.WriteTimeout) {
 				s.stop(refuse(csf.ReasonWriteTimeout, ""))
 			} else if why := snap.revoked(s); why != "" {
 				s.stop(refuse(csf.ReasonRevoked, "%s", why))

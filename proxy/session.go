@@ -77,8 +77,8 @@ type Session struct {
 
 	bytesIn, bytesOut  atomic.Int64 // from and to the client
 	statements, errors atomic.Int64
-	lastActive         atomic.Int64 // unix nanoseconds of the last byte in either direction
-	writing            atomic.Int64 // unix nanoseconds since a write to the client waits; 0: none does
+	lastActive         atomic.Int64 // the session's age at the last byte in either direction
+	writing            atomic.Int64 // the age since which a write to the client waits; 0: none does
 
 	endOnce sync.Once
 	end     chan struct{} // closed when somebody ends the session, or it ends by itself
@@ -111,9 +111,12 @@ func (srv *Server) newSession(l *listener, snap *snapshot, raw net.Conn, now tim
 		end: make(chan struct{})}
 	s.peer = addrPort(raw.RemoteAddr())
 	s.addr = s.peer
-	s.lastActive.Store(now.UnixNano())
 	return s
 }
+
+// age is how long ago the connection was accepted, in nanoseconds and never 0. Both times carry the monotonic clock, so that
+// setting the system's ends no session and keeps none.
+func (s *Session) age(now time.Time) int64 { return max(1, int64(now.Sub(s.accepted))) }
 
 // addrPort normalises an address: an IPv4 peer of a dual-stack socket is an IPv4 address.
 func addrPort(a net.Addr) netip.AddrPort {
@@ -236,7 +239,7 @@ func (s *Session) view() View {
 		ID: s.facts.ID, Identity: s.identityName(), Risk: s.facts.Risk, User: s.facts.User, Database: s.facts.Database,
 		Application: s.application, Listener: s.lst.cfg.Name, Client: s.addr, Peer: s.peer,
 		Cluster: s.clusterName(), Upstream: s.memberName(), Method: s.method.String(), Started: s.bound,
-		LastActive: time.Unix(0, s.lastActive.Load()).UTC(), BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(),
+		LastActive: s.accepted.Add(time.Duration(s.lastActive.Load())).UTC(), BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(),
 		Statements: s.statements.Load(), Errors: s.errors.Load(), SelfTest: s.selfTest,
 	}
 	if s.source != nil {

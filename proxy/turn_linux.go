@@ -105,7 +105,7 @@ func (l *loop) decryptClient(q *seat) {
 
 func (l *loop) fromClient(q *seat, b []byte) {
 	s, d := q.s, &q.client
-	s.lastActive.Store(l.now.UnixNano())
+	s.lastActive.Store(s.age(l.now))
 	s.bytesIn.Add(int64(len(b)))
 	l.judgeClient(q, d.whole(b))
 }
@@ -165,7 +165,7 @@ func (l *loop) decryptUpstream(q *seat) {
 
 func (l *loop) fromUpstream(q *seat, b []byte) {
 	s, d := q.s, &q.upstream
-	s.lastActive.Store(l.now.UnixNano())
+	s.lastActive.Store(s.age(l.now))
 	s.bytesOut.Add(int64(len(b)))
 	if b = d.whole(b); d.lacks(b) {
 		return
@@ -208,7 +208,7 @@ func (l *loop) settle(q *seat) {
 	} else {
 		client |= unix.EPOLLOUT
 		if q.s.writing.Load() == 0 {
-			q.s.writing.Store(l.now.UnixNano())
+			q.s.writing.Store(q.s.age(l.now))
 		}
 	}
 	if len(q.upstream.out) > 0 {
