@@ -142,7 +142,7 @@ func types(b []byte) string {
 	var out []string
 	for len(b) >= 5 {
 		n := 1 + int(uint32(b[1])<<24|uint32(b[2])<<16|uint32(b[3])<<8|uint32(b[4]))
-		if n > len(b) {
+		if n < 5 || n > len(b) { // a length of 2 GiB and more is negative in 32 bits
 			out = append(out, string(b[0])+"…")
 			return strings.Join(out, " ")
 		}
