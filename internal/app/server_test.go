@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -26,7 +25,7 @@ import (
 // ownServer is a server with durable commits that a test may kill and stop.
 func ownServer(t *testing.T) *privatepg.Server {
 	t.Helper()
-	p, err := world.servers.issue("database", x509.ExtKeyUsageServerAuth)
+	p, err := world.servers.issue("database")
 	if err != nil {
 		t.Fatal(err)
 	}
