@@ -8,9 +8,17 @@ import (
 )
 
 // SelectAt gives the events at the given places of the population of from ≤ time < to that any of the filters selects.
-// Places count from 0 in the order of time, node, log and number; a place beyond the end has no event. It reads the
-// keys of the population and the payloads of the places alone.
+// Places count from 0 in the order of time, node, log and number and rise; a place beyond the end has no event.
 func (d *DB) SelectAt(ctx context.Context, anyOf []csf.Filter, from, to time.Time, places []int64) ([]csf.Event, error) {
+	p, err := d.period(ctx, from, to, kindsOf(anyOf))
+	if err != nil {
+		return nil, err
+	}
+	return p.SelectAt(ctx, anyOf, places)
+}
+
+// selectAt is SelectAt by the keys of all events of the period, and the payloads of the places.
+func (d *DB) selectAt(ctx context.Context, anyOf []csf.Filter, from, to time.Time, places []int64) ([]csf.Event, error) {
 	var w where
 	w.period(from, to)
 	if err := w.anyOf(anyOf); err != nil {

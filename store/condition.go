@@ -44,11 +44,11 @@ func (w *where) period(from, to time.Time) {
 // maxNamedDays bounds how many days a condition names one by one.
 const maxNamedDays = 31
 
-// days restricts to days of UTC.
-func (w *where) days(list []time.Time) {
+// days restricts to days.
+func (w *where) days(list []dayCount) {
 	parts := make([]string, len(list))
 	for i, day := range list {
-		parts[i] = fmt.Sprintf("time >= %s and time < %s", w.arg(day), w.arg(day.AddDate(0, 0, 1)))
+		parts[i] = fmt.Sprintf("time >= %s and time < %s", w.arg(dayAt(day.day)), w.arg(dayAt(day.day+1)))
 	}
 	w.and("(" + strings.Join(parts, " or ") + ")")
 }
@@ -157,9 +157,9 @@ func texts[S ~string](list []S) []string {
 	return out
 }
 
-func nonNil(s []string) []string {
+func nonNil[T any](s []T) []T {
 	if s == nil {
-		return []string{}
+		return []T{}
 	}
 	return s
 }

@@ -167,27 +167,11 @@ func (d *DB) read(ctx context.Context, sql string, args []any) (events []csf.Eve
 // Select gives the newest events of from ≤ time < to that any of the filters selects, at most limit. Events of one time
 // are ordered by node and then by falling number.
 func (d *DB) Select(ctx context.Context, anyOf []csf.Filter, from, to time.Time, limit int) ([]csf.Event, error) {
-	var w where
-	w.period(from, to)
-	if err := w.anyOf(anyOf); err != nil {
+	p, err := d.period(ctx, from, to, kindsOf(anyOf))
+	if err != nil {
 		return nil, err
 	}
-	// The roll-ups say on which days to look.
-	days, err := d.daysWith(ctx, anyOf, from, to, limit)
-	switch {
-	case errors.Is(err, errDirect):
-	case err != nil:
-		return nil, fmt.Errorf("event store: %w", err)
-	case len(days) == 0:
-		return nil, nil
-	case len(days) <= maxNamedDays:
-		w.days(days)
-	default:
-		w.and("time >= " + w.arg(days[len(days)-1]))
-	}
-	events, _, err := d.read(ctx, "select epoch, payload from csfproxy.events where "+w.String()+
-		" order by time desc, node, epoch desc, seq desc limit "+w.arg(limit), w.args)
-	return events, err
+	return p.Select(ctx, anyOf, limit)
 }
 
 // SessionHistory gives everything that is stored of a session, oldest first: its events and its statement records.

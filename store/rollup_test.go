@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -88,14 +87,14 @@ func matching(events []csf.Event, anyOf []csf.Filter, from, to time.Time) (c Cou
 
 func TestControlsAreAnsweredByRollups(t *testing.T) {
 	for _, filters := range controlFilters() {
-		if _, ok := answering(filters); !ok {
+		if _, ok := widened(filters); !ok {
 			t.Errorf("the roll-ups do not answer %v", filters)
 		}
 	}
-	if _, ok := answering([]csf.Filter{csf.Of(csf.SessionBound).Is("database", "orders")}); ok {
+	if _, ok := widened([]csf.Filter{csf.Of(csf.SessionBound).Is("database", "orders")}); ok {
 		t.Error("the roll-ups answer for a value that no control names")
 	}
-	if _, ok := answering([]csf.Filter{csf.Of(csf.SessionBound).Has("bytes_of_nothing")}); ok {
+	if _, ok := widened([]csf.Filter{csf.Of(csf.SessionBound).Has("bytes_of_nothing")}); ok {
 		t.Error("the roll-ups answer for a field that no control names")
 	}
 }
@@ -140,7 +139,7 @@ func TestRollupsCountWhatEventsSay(t *testing.T) {
 					rapid.Map(rapid.Int64Range(-1, days+1), func(d int64) int64 { return d * 24 * 3600 })).Draw(rt, name)) * time.Second)
 			}
 			from, to := edge("from"), edge("to")
-			got, err := db.countRolled(t.Context(), anyOf, from, to)
+			got, err := db.Count(t.Context(), anyOf, from, to)
 			if err != nil {
 				rt.Fatalf("%v: %v", anyOf, err)
 			}
@@ -200,9 +199,6 @@ func TestRollupsCountWhatEventsSay(t *testing.T) {
 		}
 		bound := []csf.Filter{csf.Of(csf.SessionBound)}
 		from, to := start, start.AddDate(0, 0, days)
-		if _, err := db.countRolled(t.Context(), bound, from, to); !errors.Is(err, errDirect) {
-			t.Errorf("another version's roll-ups answer: %v", err)
-		}
 		if c, err := db.Count(t.Context(), bound, from, to); err != nil || c.N != matching(events, bound, from, to).N {
 			t.Errorf("counted without roll-ups: %+v %v", c, err)
 		}
@@ -248,7 +244,7 @@ func TestRollupsCountWhatEventsSay(t *testing.T) {
 		from, to := start, start.AddDate(0, 0, days)
 		want := matching(events, present, from, to).N
 		for _, when := range []string{"before", "after"} {
-			if c, err := db.countRolled(t.Context(), present, from, to); err != nil || c.N != want {
+			if c, err := db.Count(t.Context(), present, from, to); err != nil || c.N != want {
 				t.Errorf("%s the roll-ups are made again: %d %v, want %d", when, c.N, err, want)
 			}
 			var w where
@@ -274,7 +270,7 @@ func TestRollupsCountWhatEventsSay(t *testing.T) {
 			t.Fatal(err)
 		}
 		all := []csf.Filter{{SelfTests: true}}
-		c, err := late.countRolled(t.Context(), all, time.Time{}, time.Time{})
+		c, err := late.Count(t.Context(), all, time.Time{}, time.Time{})
 		if want := matching(events, all, start.AddDate(0, 0, 2), start.AddDate(1, 0, 0)); err != nil || c.N != want.N {
 			t.Errorf("after retention %+v %v, want %+v", c, err, want)
 		}
