@@ -65,7 +65,7 @@ func (a *App) reportInput(ctx context.Context, p reports.Period, by, mapping str
 			return reports.Input{}, facts{}, nil, err
 		}
 	}
-	return in, facts{db: db, spooled: map[string]uint64{cfg.Node.Name: a.records.spool.Stats().LastSeq}}, db, nil
+	return in, facts{periods: db.Periods(), spooled: map[string]uint64{cfg.Node.Name: a.records.spool.Stats().LastSeq}}, db, nil
 }
 
 // sequencedSoon is how long a report waits for the newest events to enter the log. A log that is farther behind is shown as

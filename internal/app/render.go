@@ -24,7 +24,7 @@ func (a *App) render(ctx context.Context, m reports.Model, r api.ReportRequest, 
 		if err != nil {
 			return err
 		}
-		o.Evidence = reports.Lines(ctx, facts{db: db}, m.Cover.Period)
+		o.Evidence = reports.Lines(ctx, facts{periods: db.Periods()}, m.Cover.Period)
 	}
 	err := reports.WriteWith(ctx, m, reports.Format(r.Format), o, w)
 	if errors.Is(err, reports.ErrNoBrowser) {

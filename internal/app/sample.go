@@ -9,5 +9,5 @@ import (
 
 // At implements reports.Facts.
 func (f facts) At(ctx context.Context, anyOf []csf.Filter, p reports.Period, places []int64) ([]csf.Event, error) {
-	return f.db.SelectAt(ctx, anyOf, p.From, p.To, places)
+	return f.periods.SelectAt(ctx, anyOf, p.From, p.To, places)
 }

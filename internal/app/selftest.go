@@ -234,7 +234,7 @@ func (a *App) recompute(ctx context.Context, changed bool) (difference string, n
 		}
 	}
 	in := reports.Input{Period: p, Now: to, By: api.SelfTestPerson, Generator: "csfproxy " + a.opt.Version}
-	asked, err := reports.Collect(ctx, facts{db: db}, in)
+	asked, err := reports.Collect(ctx, facts{periods: db.Periods()}, in)
 	if err != nil {
 		return "", 0, err
 	}

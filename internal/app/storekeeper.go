@@ -179,23 +179,24 @@ func (k *storeKeeper) component() api.Component {
 	return c
 }
 
-// facts answers a report's questions from the event store.
+// facts answers one report's questions from the event store. It reads the counts of a period once: make one for each
+// report.
 type facts struct {
-	db      *store.DB
+	periods *store.Periods
 	spooled map[string]uint64 // by node: the highest number given out
 }
 
 func (f facts) Count(ctx context.Context, anyOf []csf.Filter, p reports.Period) (reports.Count, error) {
-	c, err := f.db.Count(ctx, anyOf, p.From, p.To)
+	c, err := f.periods.Count(ctx, anyOf, p.From, p.To)
 	return reports.Count(c), err
 }
 
 func (f facts) Events(ctx context.Context, anyOf []csf.Filter, p reports.Period, limit int) ([]csf.Event, error) {
-	return f.db.Select(ctx, anyOf, p.From, p.To, limit)
+	return f.periods.Select(ctx, anyOf, p.From, p.To, limit)
 }
 
 func (f facts) Sequences(ctx context.Context, p reports.Period) ([]reports.Sequence, error) {
-	list, err := f.db.Sequences(ctx, p.From, p.To)
+	list, err := f.periods.Sequences(ctx, p.From, p.To)
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +211,7 @@ func (f facts) Sequences(ctx context.Context, p reports.Period) ([]reports.Seque
 }
 
 func (f facts) LastUse(ctx context.Context, field string, p reports.Period) (map[string]reports.Count, error) {
-	m, err := f.db.LastUse(ctx, field, p.From, p.To)
+	m, err := f.periods.LastUse(ctx, field, p.From, p.To)
 	if err != nil {
 		return nil, err
 	}

@@ -301,7 +301,7 @@ func year(ctx context.Context, p plan, url string) error {
 	defer db.Close()
 	fmt.Printf("year: %d events over %d days stored at %.0f/s\n", n, p.days, float64(n)/took.Seconds())
 	for _, round := range []string{"first", "again"} {
-		f := &facts{db: db, took: map[string]time.Duration{}}
+		f := &facts{periods: db.Periods(), took: map[string]time.Duration{}}
 		start := time.Now()
 		m, err := reports.Collect(ctx, f, reports.Input{Period: reports.Period{From: from.Add(17 * time.Minute), To: to.Add(-13 * time.Minute)}, Now: time.Now(), By: "bench"})
 		if err != nil {
@@ -314,8 +314,8 @@ func year(ctx context.Context, p plan, url string) error {
 
 // facts answers a report's questions and measures them.
 type facts struct {
-	db   *store.DB
-	took map[string]time.Duration
+	periods *store.Periods
+	took    map[string]time.Duration
 }
 
 func (f *facts) String() string {
@@ -330,23 +330,23 @@ func (f *facts) measure(name string, start time.Time) { f.took[name] += time.Sin
 
 func (f *facts) Count(ctx context.Context, anyOf []csf.Filter, p reports.Period) (reports.Count, error) {
 	defer f.measure("counts", time.Now())
-	c, err := f.db.Count(ctx, anyOf, p.From, p.To)
+	c, err := f.periods.Count(ctx, anyOf, p.From, p.To)
 	return reports.Count(c), err
 }
 
 func (f *facts) Events(ctx context.Context, anyOf []csf.Filter, p reports.Period, limit int) ([]csf.Event, error) {
 	defer f.measure("events", time.Now())
-	return f.db.Select(ctx, anyOf, p.From, p.To, limit)
+	return f.periods.Select(ctx, anyOf, p.From, p.To, limit)
 }
 
 func (f *facts) At(ctx context.Context, anyOf []csf.Filter, p reports.Period, places []int64) ([]csf.Event, error) {
 	defer f.measure("events", time.Now())
-	return f.db.SelectAt(ctx, anyOf, p.From, p.To, places)
+	return f.periods.SelectAt(ctx, anyOf, p.From, p.To, places)
 }
 
 func (f *facts) Sequences(ctx context.Context, p reports.Period) ([]reports.Sequence, error) {
 	defer f.measure("sequences", time.Now())
-	list, err := f.db.Sequences(ctx, p.From, p.To)
+	list, err := f.periods.Sequences(ctx, p.From, p.To)
 	var out []reports.Sequence
 	for _, s := range list {
 		out = append(out, reports.Sequence{Node: s.Node, First: s.First, Last: s.Last, Stored: s.Stored, Missing: s.Missing,
@@ -357,7 +357,7 @@ func (f *facts) Sequences(ctx context.Context, p reports.Period) ([]reports.Sequ
 
 func (f *facts) LastUse(ctx context.Context, field string, p reports.Period) (map[string]reports.Count, error) {
 	defer f.measure("uses", time.Now())
-	m, err := f.db.LastUse(ctx, field, p.From, p.To)
+	m, err := f.periods.LastUse(ctx, field, p.From, p.To)
 	out := map[string]reports.Count{}
 	for k, c := range m {
 		out[k] = reports.Count(c)
