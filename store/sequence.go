@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"strings"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -34,40 +36,6 @@ type Range struct{ From, To uint64 }
 // (VerifyLog, and csfproxy verify for what is in a pack), which holds every leaf against a root that was signed before.
 const countedDirectly = 20_000
 
-const (
-	countsOf = `select node, epoch, count(*) as n, sum(a + r) as listener, sum(c) as recorded, count(*) filter (where a + r <> c) as unequal
-		from (select node, epoch, %[2]s as a, %[3]s as r, %[4]s as c from %[1]s e
-			where hashtext(kind) = hashtext('log.sequence') and kind = 'log.sequence') l group by node, epoch`
-	sequencesDirect = `with span as (
-			select node, epoch, min(seq) as lo, max(seq) as hi, count(*) as n from %[1]s e group by node, epoch),
-		held as (
-			select s.node, s.epoch, (select count(*) from csfproxy.events e where e.node = s.node and e.epoch = s.epoch and e.seq between s.lo and s.hi) as n
-			from span s),
-		counted as (` + countsOf + `)
-		select s.node, s.lo, s.hi, s.n, s.hi - s.lo + 1 - h.n, coalesce(c.n, 0), coalesce(c.listener, 0)::bigint, coalesce(c.recorded, 0)::bigint, coalesce(c.unequal, 0)
-		from span s join held h using (node, epoch) left join counted c using (node, epoch) order by s.node, s.epoch`
-	sequencesRolled = `with whole as (
-			select node, epoch, min(first_seq) as lo, max(last_seq) as hi, sum(n) as n, sum(counts) as counts, sum(listener) as listener,
-				sum(recorded) as recorded, sum(unequal) as unequal
-			from csfproxy.rollup_logs where bucket >= %[5]s and bucket < %[6]s group by node, epoch),
-		span as (
-			select node, epoch, min(lo) as lo, max(hi) as hi, sum(n) as n from (
-				select node, epoch, lo, hi, n from whole
-				union all select node, epoch, min(seq), max(seq), count(*) from %[1]s e group by node, epoch) p group by node, epoch),
-		held as (
-			select s.node, s.epoch, (select coalesce(sum(case when l.first_seq >= s.lo and l.last_seq <= s.hi then l.n else
-				(select count(*) from csfproxy.events e where e.node = l.node and e.epoch = l.epoch and e.seq between s.lo and s.hi
-					and e.time >= l.bucket and e.time < l.bucket + interval '1 hour') end), 0)
-				from csfproxy.rollup_logs l where l.node = s.node and l.epoch = s.epoch and l.last_seq >= s.lo and l.first_seq <= s.hi) as n
-			from span s),
-		counted as (
-			select node, epoch, sum(n) as n, sum(listener) as listener, sum(recorded) as recorded, sum(unequal) as unequal from (
-				select node, epoch, counts as n, listener, recorded, unequal from whole union all (` + countsOf + `)) c group by node, epoch)
-		select s.node, s.lo, s.hi, s.n::bigint, (s.hi - s.lo + 1 - h.n)::bigint, coalesce(c.n, 0)::bigint, coalesce(c.listener, 0)::bigint,
-			coalesce(c.recorded, 0)::bigint, coalesce(c.unequal, 0)::bigint
-		from span s join held h using (node, epoch) left join counted c using (node, epoch) order by s.node, s.epoch`
-)
-
 // Sequences gives one entry for each node that has events of from ≤ time < to, ordered by node.
 func (d *DB) Sequences(ctx context.Context, from, to time.Time) ([]Sequence, error) {
 	return d.sequences(ctx, from, to, countedDirectly)
@@ -84,31 +52,29 @@ func (d *DB) sequences(ctx context.Context, from, to time.Time, direct int64) ([
 		if err != nil {
 			return err
 		}
-		var w where
-		text := sequencesDirect
-		parts := []stretch{{from, to}}
-		bounds := []any{"", ""}
+		l := logSums{}
+		parts, held := []stretch{{from, to}}, l.heldByEvents
 		if !stale && n > direct {
-			text = sequencesRolled
-			parts = s.edges()
-			bounds = []any{w.arg(s.firstHour), w.arg(s.hours)}
+			parts, held = s.edges(), l.heldByRollups
+			if err := l.addHours(ctx, tx, s); err != nil {
+				return err
+			}
 		}
-		args := append([]any{w.eventsOf(parts), number("accepted"), number("rejected"), number("recorded")}, bounds...)
-		if text == sequencesDirect {
-			args = args[:4]
+		for _, part := range parts {
+			if err := l.addEvents(ctx, tx, part); err != nil {
+				return err
+			}
 		}
-		rows, err := tx.Query(ctx, fmt.Sprintf(text, args...), w.args...)
-		if err != nil {
-			return err
+		for _, k := range slices.SortedFunc(maps.Keys(l), func(a, b logHour) int { return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.epoch, b.epoch)) }) {
+			stored, err := held(ctx, tx, k)
+			if err != nil {
+				return err
+			}
+			v := l[k]
+			perLog = append(perLog, Sequence{Node: k.node, First: v.first, Last: v.last, Stored: v.n, Missing: int64(v.last-v.first) + 1 - stored,
+				Counts: v.counts, Listener: v.listener, Recorded: v.recorded, Unequal: v.unequal, Logs: 1})
 		}
-		perLog, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Sequence, error) {
-			var s Sequence
-			var first, last int64
-			err := row.Scan(&s.Node, &first, &last, &s.Stored, &s.Missing, &s.Counts, &s.Listener, &s.Recorded, &s.Unequal)
-			s.First, s.Last, s.Logs = uint64(first), uint64(last), 1
-			return s, err
-		})
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("event store: %w", err)
@@ -127,27 +93,82 @@ func (d *DB) sequences(ctx context.Context, from, to time.Time, direct int64) ([
 	return out, nil
 }
 
-// eventsOf gives the events of stretches that do not overlap, each by a range of its own: the planner then looks at no
-// other day's partition.
-func (w *where) eventsOf(parts []stretch) string {
-	const none = "select * from csfproxy.events where false"
-	list := []string{none}
-	for _, p := range parts {
-		var one where
-		one.args = w.args
-		one.period(p.from, p.to)
-		w.args = one.args
-		list = append(list, "select * from csfproxy.events where "+one.String())
+// logSums adds up what parts of a period have of each log; the hour of a key is 0.
+type logSums map[logHour]*logSum
+
+// add adds the rows of a query for node, epoch, lowest and highest number, number of events, and what log.sequence
+// events counted.
+func (l logSums) add(ctx context.Context, tx pgx.Tx, query string, args ...any) error {
+	rows, err := tx.Query(ctx, query, args...)
+	if err != nil {
+		return err
 	}
-	if len(parts) > 0 {
-		list = list[1:]
-	}
-	return "(" + strings.Join(list, " union all ") + ")"
+	var k logHour
+	var first, last int64
+	var v logSum
+	_, err = pgx.ForEachRow(rows, []any{&k.node, &k.epoch, &first, &last, &v.n, &v.counts, &v.listener, &v.recorded, &v.unequal}, func() error {
+		s := l[k]
+		if s == nil {
+			s = &logSum{first: uint64(first), last: uint64(last)}
+			l[k] = s
+		}
+		s.first, s.last = min(s.first, uint64(first)), max(s.last, uint64(last))
+		s.n, s.counts, s.listener = s.n+v.n, s.counts+v.counts, s.listener+v.listener
+		s.recorded, s.unequal = s.recorded+v.recorded, s.unequal+v.unequal
+		return nil
+	})
+	return err
 }
 
-// number reads a fact that should be an integer; anything else counts as 0.
+// addHours adds the whole hours of a period from the roll-ups.
+func (l logSums) addHours(ctx context.Context, tx pgx.Tx, s span) error {
+	return l.add(ctx, tx, `select node, epoch, min(first_seq), max(last_seq), sum(n)::bigint, sum(counts)::bigint, sum(listener)::bigint, sum(recorded)::bigint, sum(unequal)::bigint
+		from csfproxy.rollup_logs where bucket >= $1 and bucket < $2 group by node, epoch`, s.firstHour, s.hours)
+}
+
+// addEvents adds the events of a stretch.
+func (l logSums) addEvents(ctx context.Context, tx pgx.Tx, part stretch) error {
+	var w where
+	w.period(part.from, part.to)
+	return l.add(ctx, tx, fmt.Sprintf(`select node, epoch, min(seq), max(seq), count(*), count(a), coalesce(sum(a + r), 0)::bigint, coalesce(sum(c), 0)::bigint, count(*) filter (where a + r <> c)
+		from (select node, epoch, seq, %[2]s as a, %[3]s as r, %[4]s as c from csfproxy.events where %[1]s) e group by node, epoch`,
+		w.String(), number("accepted"), number("rejected"), number("recorded")), w.args...)
+}
+
+// heldByEvents counts the stored events between a log's lowest and highest number, whatever their time: times of
+// neighbours can fall on both sides of a period's edge.
+func (l logSums) heldByEvents(ctx context.Context, tx pgx.Tx, k logHour) (n int64, err error) {
+	err = tx.QueryRow(ctx, "select count(*) from csfproxy.events where node = $1 and epoch = $2 and seq between $3 and $4",
+		k.node, k.epoch, int64(l[k].first), int64(l[k].last)).Scan(&n)
+	return n, err
+}
+
+// heldByRollups does so by the roll-ups; of the few hours that have numbers on both sides of the lowest or the highest
+// it counts the events.
+func (l logSums) heldByRollups(ctx context.Context, tx pgx.Tx, k logHour) (n int64, err error) {
+	first, last := int64(l[k].first), int64(l[k].last)
+	var cut []time.Time
+	err = tx.QueryRow(ctx, `select coalesce(sum(n) filter (where whole), 0)::bigint, coalesce(array_agg(bucket) filter (where not whole), '{}') from (
+			select n, bucket, first_seq >= $3 and last_seq <= $4 as whole from csfproxy.rollup_logs
+			where node = $1 and epoch = $2 and last_seq >= $3 and first_seq <= $4) l`, k.node, k.epoch, first, last).Scan(&n, &cut)
+	if err != nil {
+		return 0, err
+	}
+	for _, hour := range cut {
+		var more int64
+		err := tx.QueryRow(ctx, "select count(*) from csfproxy.events where node = $1 and epoch = $2 and seq between $3 and $4 and time >= $5 and time < $6",
+			k.node, k.epoch, first, last, hour, hour.Add(time.Hour)).Scan(&more)
+		if err != nil {
+			return 0, err
+		}
+		n += more
+	}
+	return n, nil
+}
+
+// number reads a fact of log.sequence that should be an integer; anything else counts as 0. It is null for other kinds.
 func number(fact string) string {
-	return fmt.Sprintf("case when jsonb_typeof(csfproxy.facts(payload) -> '%[1]s') = 'number' then (csfproxy.facts(payload) ->> '%[1]s')::numeric else 0 end", fact)
+	return fmt.Sprintf("case when kind <> 'log.sequence' then null when jsonb_typeof(csfproxy.facts(payload) -> '%[1]s') = 'number' then (csfproxy.facts(payload) ->> '%[1]s')::numeric else 0 end", fact)
 }
 
 // Missing gives the numbers from ≤ n ≤ to of a node's newest log that the store does not hold, at most limit ranges.
