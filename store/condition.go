@@ -41,18 +41,6 @@ func (w *where) period(from, to time.Time) {
 	}
 }
 
-// maxNamedDays bounds how many days a condition names one by one.
-const maxNamedDays = 31
-
-// days restricts to days.
-func (w *where) days(list []dayCount) {
-	parts := make([]string, len(list))
-	for i, day := range list {
-		parts[i] = fmt.Sprintf("time >= %s and time < %s", w.arg(dayAt(day.day)), w.arg(dayAt(day.day+1)))
-	}
-	w.and("(" + strings.Join(parts, " or ") + ")")
-}
-
 // anyOf restricts to events that one of the filters selects; none selects nothing.
 func (w *where) anyOf(filters []csf.Filter) error {
 	var alternatives []string

@@ -433,15 +433,61 @@ func Decode(payload []byte) (csf.Event, error) {
 		return csf.Event{}, err
 	}
 	if len(r.facts) > 2 {
-		d := json.NewDecoder(bytes.NewReader(r.facts))
-		d.UseNumber()
-		var f map[string]any
-		if err := d.Decode(&f); err != nil {
-			return csf.Event{}, fmt.Errorf("%w: facts: %w", errPayload, err)
+		var plain bool
+		if r.Facts, plain = plainFacts(r.facts); !plain {
+			d := json.NewDecoder(bytes.NewReader(r.facts))
+			d.UseNumber()
+			var f map[string]any
+			if err := d.Decode(&f); err != nil {
+				return csf.Event{}, fmt.Errorf("%w: facts: %w", errPayload, err)
+			}
+			r.Facts = csf.Facts(plainNumbers(f).(map[string]any))
 		}
-		r.Facts = csf.Facts(plainNumbers(f).(map[string]any))
 	}
 	return r.Event, nil
+}
+
+// plainFacts decodes facts whose names and texts are plain ASCII and whose other values are integers, booleans or null,
+// which nearly all are, at a fraction of the cost; ok is false for all others.
+func plainFacts(object []byte) (facts csf.Facts, ok bool) {
+	facts = csf.Facts{}
+	m := membersOf(object)
+	for {
+		key, value, more := m.next()
+		if !more {
+			return facts, m.ok
+		}
+		if !plainASCII(key) || len(value) == 0 {
+			return nil, false
+		}
+		switch text := string(value); {
+		case value[0] == '"':
+			if value = value[1 : len(value)-1]; !plainASCII(value) {
+				return nil, false
+			}
+			facts[string(key)] = string(value)
+		case text == "true", text == "false":
+			facts[string(key)] = text == "true"
+		case text == "null":
+			facts[string(key)] = nil
+		default:
+			n, err := strconv.ParseInt(text, 10, 64)
+			if err != nil || strconv.FormatInt(n, 10) != text {
+				return nil, false
+			}
+			facts[string(key)] = n
+		}
+	}
+}
+
+// plainASCII says whether a JSON string's inside stands for itself.
+func plainASCII(b []byte) bool {
+	for _, c := range b {
+		if c < ' ' || c >= utf8.RuneSelf || c == '\\' || c == '"' {
+			return false
+		}
+	}
+	return true
 }
 
 // plainNumbers replaces json.Number, which csf.Facts does not know.

@@ -191,3 +191,42 @@ func TestFactsAreWrittenAsJSON(t *testing.T) {
 		}
 	})
 }
+
+// The quick way to decode facts gives what encoding/json gives, or leaves them to it.
+func TestPlainFactsAreThoseOfJSON(t *testing.T) {
+	slow := func(object []byte) (csf.Facts, error) {
+		d := json.NewDecoder(bytes.NewReader(object))
+		d.UseNumber()
+		var f map[string]any
+		if err := d.Decode(&f); err != nil {
+			return nil, err
+		}
+		return csf.Facts(plainNumbers(f).(map[string]any)), nil
+	}
+	if f, ok := plainFacts([]byte(`{"tls":true,"user":"billing","port":-7,"none":null}`)); !ok || !cmp.Equal(f, csf.Facts{"tls": true, "user": "billing", "port": int64(-7), "none": nil}) {
+		t.Errorf("plain facts: %v %v", f, ok)
+	}
+	for _, left := range []string{`{"a":1.5}`, `{"a":-0}`, `{"a":01}`, `{"a":1e3}`, `{"a":[1]}`, `{"a":{}}`, `{"a":"\u0041"}`, `{"a":"é"}`, `{"a\n":1}`, `{"a":tru}`, `{"a":1,}`, `{"a"}`, `{a:1}`, `[]`, ``,
+		`{"a":99999999999999999999}`} {
+		if f, ok := plainFacts([]byte(left)); ok {
+			t.Errorf("%s is taken for plain: %v", left, f)
+		}
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		facts := csf.Facts{}
+		for range rapid.IntRange(0, 8).Draw(rt, "n") {
+			facts[rapid.OneOf(rapid.SampledFrom([]string{"tls", "user"}), rapid.String()).Draw(rt, "name")] = rapid.OneOf(
+				rapid.Map(rapid.String(), func(s string) any { return s }),
+				rapid.Map(rapid.Int64(), func(n int64) any { return n }),
+				rapid.Map(rapid.Float64(), func(n float64) any { return n }),
+				rapid.Map(rapid.Bool(), func(b bool) any { return b }),
+				rapid.SampledFrom([]any{nil, "", "a b", []string{"x"}, 0}),
+			).Draw(rt, "value")
+		}
+		object := factsJSON(facts)
+		want, err := slow(object)
+		if got, ok := plainFacts(object); ok && (err != nil || !cmp.Equal(got, want)) {
+			rt.Fatalf("%s gives %v, want %v %v", object, got, want, err)
+		}
+	})
+}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/csfproxy/csfproxy/csf"
 )
@@ -60,27 +61,18 @@ func (p *Period) Count(ctx context.Context, anyOf []csf.Filter) (Count, error) {
 		}
 		return c, nil
 	}
-	days := p.days(wide)
-	if len(days) == 0 {
-		return Count{}, nil
+	var c Count
+	for _, d := range p.days(wide) {
+		one, err := p.count(ctx, anyOf, dayStretch(d.day))
+		if err != nil {
+			return Count{}, err
+		}
+		c.N += one.N
+		if one.Last.After(c.Last) {
+			c.Last = one.Last
+		}
 	}
-	var w where
-	w.period(p.from, p.to)
-	if len(days) <= maxNamedDays {
-		w.days(days)
-	}
-	if err := w.anyOf(anyOf); err != nil {
-		return Count{}, err
-	}
-	var n int64
-	var last *time.Time
-	if err := p.db.pool.QueryRow(ctx, "select count(*), max(time) from csfproxy.events where "+w.String(), w.args...).Scan(&n, &last); err != nil {
-		return Count{}, fmt.Errorf("event store: %w", err)
-	}
-	if last == nil {
-		return Count{}, nil
-	}
-	return Count{n, last.UTC()}, nil
+	return c, nil
 }
 
 // CountBy counts the events by kind and reason, without the traffic of self-tests.
@@ -210,24 +202,12 @@ func (p *Period) Select(ctx context.Context, anyOf []csf.Filter, limit int) ([]c
 		ofKinds[d.day] = d.n
 	}
 	var events []csf.Event
-	look := func(part stretch) error {
-		var w where
-		w.period(p.from, p.to)
-		w.period(part.from, part.to)
-		if err := w.anyOf(anyOf); err != nil {
-			return err
-		}
-		more, _, err := p.db.read(ctx, "select epoch, payload from csfproxy.events where "+w.String()+
-			" order by time desc, node, epoch desc, seq desc limit "+w.arg(limit-len(events)), w.args)
-		events = append(events, more...)
-		return err
-	}
 	for _, d := range p.days(wide) {
 		left := int64(limit - len(events))
 		if left <= 0 {
 			break
 		}
-		parts := []stretch{{dayAt(d.day), dayAt(d.day + 1)}}
+		parts := []stretch{dayStretch(d.day)}
 		if ofKinds[d.day] > manyOfADay && (d.n > left || d.n < 24) {
 			hours, err := p.hours(ctx, wide, d)
 			if err != nil {
@@ -241,12 +221,122 @@ func (p *Period) Select(ctx context.Context, anyOf []csf.Filter, limit int) ([]c
 			if len(events) >= limit {
 				break
 			}
-			if err := look(part); err != nil {
+			more, err := p.newest(ctx, anyOf, part, limit-len(events))
+			if err != nil {
 				return nil, err
 			}
+			events = append(events, more...)
 		}
 	}
 	return events, nil
+}
+
+func dayStretch(day int32) stretch { return stretch{dayAt(day), dayAt(day + 1)} }
+
+// byColumns gives filters without the conditions on facts, and whether there were any. Facts are compared here: they
+// stand in the payload, and the server takes ten times as long to find them there.
+func byColumns(anyOf []csf.Filter) (wide []csf.Filter, facts bool) {
+	columns := []string{"node", "session", "identity", "source", "cluster", "upstream"}
+	known := []csf.Op{csf.OpIn, csf.OpNotIn, csf.OpPresent, csf.OpAbsent} // of others the server's side tells
+	for _, f := range anyOf {
+		kept := slices.DeleteFunc(slices.Clone(f.Where), func(c csf.Condition) bool {
+			return slices.Contains(known, c.Op) && !slices.Contains(columns, c.Field)
+		})
+		facts = facts || len(kept) < len(f.Where)
+		f.Where = kept
+		wide = append(wide, f)
+	}
+	return wide, facts
+}
+
+// newest gives the newest events of a stretch that any of the filters selects.
+func (p *Period) newest(ctx context.Context, anyOf []csf.Filter, part stretch, limit int) (events []csf.Event, err error) {
+	wide, facts := byColumns(anyOf)
+	w, err := p.where(wide, part)
+	if err != nil {
+		return nil, err
+	}
+	text := "select epoch, payload from csfproxy.events where " + w.String() + " order by time desc, node, epoch desc, seq desc"
+	if !facts {
+		events, _, err = p.db.read(ctx, text+" limit "+w.arg(limit), w.args)
+		return events, err
+	}
+	err = p.db.match(ctx, anyOf, text, w.args, func(payload []byte) (bool, error) {
+		e, err := Decode(slices.Clone(payload))
+		events = append(events, e)
+		return len(events) < limit, err
+	})
+	return events, err
+}
+
+// count counts the events of a stretch that any of the filters selects.
+func (p *Period) count(ctx context.Context, anyOf []csf.Filter, part stretch) (c Count, err error) {
+	wide, facts := byColumns(anyOf)
+	w, err := p.where(wide, part)
+	if err != nil {
+		return c, err
+	}
+	if !facts {
+		var last *time.Time
+		if err := p.db.pool.QueryRow(ctx, "select count(*), max(time) from csfproxy.events where "+w.String(), w.args...).Scan(&c.N, &last); err != nil {
+			return c, fmt.Errorf("event store: %w", err)
+		}
+		if last != nil {
+			c.Last = last.UTC()
+		}
+		return c, nil
+	}
+	err = p.db.match(ctx, anyOf, "select epoch, payload from csfproxy.events where "+w.String(), w.args, func(payload []byte) (bool, error) {
+		columns, err := columnsOf(payload)
+		if last := columns.time(); err == nil && last.After(c.Last) {
+			c.Last = last
+		}
+		c.N++
+		return true, err
+	})
+	return c, err
+}
+
+// where restricts to what the period has of a stretch and any of the filters selects.
+func (p *Period) where(anyOf []csf.Filter, part stretch) (w where, err error) {
+	w.period(p.from, p.to)
+	w.period(part.from, part.to)
+	return w, w.anyOf(anyOf)
+}
+
+// match runs a query for epoch and payload and takes what any of the filters selects, until take says that it is enough.
+// The payload belongs to take until it returns. A body that is withheld has its fields, and not their values.
+func (d *DB) match(ctx context.Context, anyOf []csf.Filter, text string, args []any, take func(payload []byte) (bool, error)) error {
+	rows, err := d.pool.Query(ctx, text, args...)
+	if err != nil {
+		return fmt.Errorf("event store: %w", err)
+	}
+	defer rows.Close()
+	var epoch int32
+	var payload pgtype.DriverBytes
+	for rows.Next() {
+		if err := rows.Scan(&epoch, &payload); err != nil {
+			return fmt.Errorf("event store: %w", err)
+		}
+		judge := Decode
+		if len(payload) > 1 && payload[1] == formWithheld {
+			judge = DecodeHeader
+		}
+		e, err := judge(payload)
+		if err != nil {
+			return fmt.Errorf("event store: a stored event: %w", err)
+		}
+		if !slices.ContainsFunc(anyOf, func(f csf.Filter) bool { return f.Match(e) }) {
+			continue
+		}
+		if more, err := take(payload); err != nil || !more {
+			return err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("event store: %w", err)
+	}
+	return nil
 }
 
 // hourCount is how many events an hour has.
@@ -337,7 +427,7 @@ func (p *Period) SelectAt(ctx context.Context, anyOf []csf.Filter, places []int6
 	}
 	base := int64(0)
 	for _, d := range slices.Backward(p.days(wide)) {
-		day := stretch{dayAt(d.day), dayAt(d.day + 1)}
+		day := dayStretch(d.day)
 		if len(places) == 0 || places[0] >= base+d.n {
 			base += d.n
 			continue
