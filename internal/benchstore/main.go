@@ -14,20 +14,19 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/csfproxy/csfproxy/csf"
-	"github.com/csfproxy/csfproxy/reports"
 	"github.com/csfproxy/csfproxy/store"
 	"github.com/csfproxy/csfproxy/store/privatepg"
 )
 
 // plan is what a run does.
 type plan struct {
-	dir              string
-	events, records  int
-	durable          time.Duration
-	yearEvents, days int
-	cases            string
-	profile          string
+	dir             string
+	events, records int
+	durable         time.Duration
+	yearEvents      int
+	days, nodes     int
+	cases           string
+	profile         string
 }
 
 func main() {
@@ -36,8 +35,9 @@ func main() {
 	flag.IntVar(&p.events, "events", 3_000_000, "events of the case events")
 	flag.IntVar(&p.records, "records", 20_000_000, "statement records of the case statements")
 	flag.DurationVar(&p.durable, "durable", 3*time.Second, "time of each measurement of the case durable")
-	flag.IntVar(&p.yearEvents, "year", 10_000_000, "events of the case year")
+	flag.IntVar(&p.yearEvents, "year", 10_000_000, "events of sessions of the case year, others come on top; 0 reads what an earlier run left in -dir")
 	flag.IntVar(&p.days, "days", 365, "days over which the case year spreads them")
+	flag.IntVar(&p.nodes, "nodes", 2, "nodes that store the case year's events, at the same time")
 	flag.StringVar(&p.cases, "cases", "events,statements,durable,year", "cases to run")
 	flag.StringVar(&p.profile, "cpuprofile", "", "file for a CPU profile of this program")
 	flag.Parse()
@@ -258,109 +258,4 @@ func durable(ctx context.Context, p plan, _ string) error {
 		}
 	}
 	return nil
-}
-
-// year stores events whose times spread over a year and reads its coverage.
-func year(ctx context.Context, p plan, url string) error {
-	s, err := spool(p, "year", store.Batch)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	to := time.Now().UTC().Truncate(time.Hour)
-	from := to.AddDate(0, 0, -p.days)
-	sessions := p.yearEvents / perSession
-	tests := []string{}
-	for _, c := range csf.Controls() {
-		if c.SelfTest != "" {
-			tests = append(tests, c.SelfTest)
-		}
-	}
-	for n := range sessions {
-		at := from.Add(time.Duration(float64(to.Sub(from)) * float64(n) / float64(sessions)))
-		for _, e := range sessionEvents(n, at) {
-			if _, err := s.Append(e); err != nil {
-				return err
-			}
-		}
-		if n%max(1, sessions/(p.days*24)) == 0 { // every hour all self-tests, and the listeners' counts
-			for _, t := range tests {
-				if _, err := s.Append(csf.Event{Kind: csf.SelfTestRun, SelfTest: true, Time: at, Facts: csf.Facts{"test": t, "result": "pass", "sandbox": false, "duration_ms": 3}}); err != nil {
-					return err
-				}
-			}
-			if _, err := s.Append(csf.Event{Kind: csf.LogSequence, Time: at, Facts: csf.Facts{"accepted": 10, "rejected": 0, "recorded": 10}}); err != nil {
-				return err
-			}
-		}
-	}
-	n, took, db, err := drain(ctx, s, url)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	fmt.Printf("year: %d events over %d days stored at %.0f/s\n", n, p.days, float64(n)/took.Seconds())
-	for _, round := range []string{"first", "again"} {
-		f := &facts{periods: db.Periods(), took: map[string]time.Duration{}}
-		start := time.Now()
-		m, err := reports.Collect(ctx, f, reports.Input{Period: reports.Period{From: from.Add(17 * time.Minute), To: to.Add(-13 * time.Minute)}, Now: time.Now(), By: "bench"})
-		if err != nil {
-			return err
-		}
-		fmt.Printf("year: coverage of %d days (%s) in %s: %d controls, %d evidence queries; %s\n", p.days, round, time.Since(start).Round(time.Millisecond), len(m.Controls), len(m.Evidence), f)
-	}
-	return nil
-}
-
-// facts answers a report's questions and measures them.
-type facts struct {
-	periods *store.Periods
-	took    map[string]time.Duration
-}
-
-func (f *facts) String() string {
-	var parts []string
-	for _, name := range []string{"counts", "events", "sequences", "uses"} {
-		parts = append(parts, fmt.Sprintf("%s %s", name, f.took[name].Round(time.Millisecond)))
-	}
-	return strings.Join(parts, ", ")
-}
-
-func (f *facts) measure(name string, start time.Time) { f.took[name] += time.Since(start) }
-
-func (f *facts) Count(ctx context.Context, anyOf []csf.Filter, p reports.Period) (reports.Count, error) {
-	defer f.measure("counts", time.Now())
-	c, err := f.periods.Count(ctx, anyOf, p.From, p.To)
-	return reports.Count(c), err
-}
-
-func (f *facts) Events(ctx context.Context, anyOf []csf.Filter, p reports.Period, limit int) ([]csf.Event, error) {
-	defer f.measure("events", time.Now())
-	return f.periods.Select(ctx, anyOf, p.From, p.To, limit)
-}
-
-func (f *facts) At(ctx context.Context, anyOf []csf.Filter, p reports.Period, places []int64) ([]csf.Event, error) {
-	defer f.measure("events", time.Now())
-	return f.periods.SelectAt(ctx, anyOf, p.From, p.To, places)
-}
-
-func (f *facts) Sequences(ctx context.Context, p reports.Period) ([]reports.Sequence, error) {
-	defer f.measure("sequences", time.Now())
-	list, err := f.periods.Sequences(ctx, p.From, p.To)
-	var out []reports.Sequence
-	for _, s := range list {
-		out = append(out, reports.Sequence{Node: s.Node, First: s.First, Last: s.Last, Stored: s.Stored, Missing: s.Missing,
-			Counts: s.Counts, Listener: s.Listener, Recorded: s.Recorded, Unequal: s.Unequal})
-	}
-	return out, err
-}
-
-func (f *facts) LastUse(ctx context.Context, field string, p reports.Period) (map[string]reports.Count, error) {
-	defer f.measure("uses", time.Now())
-	m, err := f.periods.LastUse(ctx, field, p.From, p.To)
-	out := map[string]reports.Count{}
-	for k, c := range m {
-		out[k] = reports.Count(c)
-	}
-	return out, err
 }
