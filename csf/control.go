@@ -64,6 +64,34 @@ func ControlByID(id string) (Control, bool) {
 	return Control{}, false
 }
 
+// TestRuns selects the runs of a self-test: those against the live listener, or those where its control is off. Results,
+// such as "pass", restrict it to runs that ended so.
+func TestRuns(test string, sandbox bool, results ...string) Filter {
+	f := Of(SelfTestRun).Is("test", test).Including()
+	if sandbox {
+		f = f.Is("sandbox", "true")
+	} else {
+		f = f.Not("sandbox", "true")
+	}
+	if len(results) > 0 {
+		f = f.Is("result", results...)
+	}
+	return f
+}
+
+// Questions gives all filters that a report counts the control's events by. Whatever keeps less of events than the
+// events themselves, such as a count or an index, keeps what answers them.
+func (c Control) Questions() []Filter {
+	list := slices.Concat(c.Population, c.Violations, c.Exceptions, c.Evidence, c.Drills)
+	if c.SelfTest != "" {
+		list = append(list, Of(SelfTestRun).Is("test", c.SelfTest).Including())
+		for _, sandbox := range []bool{false, true} {
+			list = append(list, TestRuns(c.SelfTest, sandbox), TestRuns(c.SelfTest, sandbox, "pass"), TestRuns(c.SelfTest, sandbox, "fail"))
+		}
+	}
+	return list
+}
+
 // Kinds gives the event kinds that the control's filters name, each once, in the order of the filters.
 func (c Control) Kinds() []Kind {
 	var kinds []Kind

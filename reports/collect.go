@@ -39,7 +39,6 @@ type Input struct {
 
 // Limits of what is listed; counts are never cut. A cut is a gap in the report.
 const (
-	maxTestRuns = 50_000
 	maxTimeline = 1_000
 	maxTimes    = 5_000 // of each kind
 	maxCustody  = 10_000
@@ -114,8 +113,8 @@ type collector struct {
 	now     time.Time
 	mapping *csf.Mapping
 	model   Model
-	runs    map[string][]csf.Event // of each self-test, newest first
-	answers map[string]Evidence    // of each query that was asked
+	runs    map[string]testRuns // of each self-test
+	answers map[string]Evidence // of each query that was asked
 	// statesOnly is for earlier periods: nothing is listed that only readers of this period need.
 	statesOnly bool
 }

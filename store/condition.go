@@ -74,6 +74,10 @@ func (w *where) anyOf(filters []csf.Filter) error {
 
 // hashed restricts a column that is indexed by hash to some values.
 func (w *where) hashed(column string, values []string) string {
+	if len(values) == 1 { // an equality: the index then gives the order of time too
+		v := w.arg(values[0])
+		return fmt.Sprintf("hashtext(%s) = hashtext(%s::text) and %[1]s = %[2]s::text", column, v)
+	}
 	hashes := make([]string, len(values))
 	for i, v := range values {
 		hashes[i] = "hashtext(" + w.arg(v) + "::text)"

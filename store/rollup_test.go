@@ -23,8 +23,8 @@ func controlFilters() (out [][]csf.Filter) {
 				out = append(out, filters)
 			}
 		}
-		if c.SelfTest != "" {
-			out = append(out, []csf.Filter{csf.Of(csf.SelfTestRun).Is("test", c.SelfTest).Including()})
+		for _, f := range c.Questions() {
+			out = append(out, []csf.Filter{f})
 		}
 	}
 	return out

@@ -51,23 +51,18 @@ var vocabularies = sync.OnceValue(func() map[csf.Kind]*vocabulary {
 		}
 	}
 	for _, c := range csf.Controls() {
-		for _, filters := range [][]csf.Filter{c.Population, c.Violations, c.Exceptions, c.Evidence, c.Drills} {
-			for _, f := range filters {
-				kinds := f.Kinds
-				if len(kinds) == 0 {
-					for _, k := range csf.Kinds() {
-						kinds = append(kinds, k.Kind)
-					}
-				}
-				for _, k := range kinds {
-					for _, cond := range f.Where {
-						name(k, cond.Field, cond.Values...)
-					}
+		for _, f := range c.Questions() {
+			kinds := f.Kinds
+			if len(kinds) == 0 {
+				for _, k := range csf.Kinds() {
+					kinds = append(kinds, k.Kind)
 				}
 			}
-		}
-		if c.SelfTest != "" {
-			name(csf.SelfTestRun, "test", c.SelfTest)
+			for _, k := range kinds {
+				for _, cond := range f.Where {
+					name(k, cond.Field, cond.Values...)
+				}
+			}
 		}
 	}
 	out := map[csf.Kind]*vocabulary{}

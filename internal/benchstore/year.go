@@ -44,6 +44,9 @@ func year(ctx context.Context, p plan, url string) error {
 			return err
 		}
 	}
+	if _, err := db.MaintainRollups(ctx); err != nil { // of another version's questions
+		return err
+	}
 	size, err := sizes(ctx, url)
 	if err != nil {
 		return err
@@ -174,6 +177,14 @@ func rareEvents() (list []csf.Event) {
 					e.Upstream = value
 				default:
 					e.Facts[cond.Field] = value
+				}
+			}
+			for _, k := range csf.Kinds() { // what is measured is there too
+				for _, name := range k.Fields {
+					asked := func(c csf.Condition) bool { return c.Field == name }
+					if k.Kind == e.Kind && strings.HasSuffix(name, "ms") && !slices.ContainsFunc(f.Where, asked) {
+						e.Facts[name] = 1500
+					}
 				}
 			}
 			list = append(list, e)

@@ -19,13 +19,8 @@ type plan struct {
 func standardPlan(further []csf.Condition) plan {
 	p := plan{values: map[string][]string{}}
 	for _, c := range csf.Controls() {
-		for _, list := range [][]csf.Filter{c.Population, c.Violations, c.Exceptions, c.Evidence, c.Drills} {
-			for _, f := range list {
-				p.add(f.Where)
-			}
-		}
-		if c.SelfTest != "" {
-			p.add(csf.Of(csf.SelfTestRun).Is("test", c.SelfTest).Where)
+		for _, f := range c.Questions() {
+			p.add(f.Where)
 		}
 	}
 	p.add(further)
