@@ -83,7 +83,12 @@ func (s *Periods) LastUse(ctx context.Context, field string, from, to time.Time)
 	return p.LastUse(ctx, field)
 }
 
-// Sequences is DB.Sequences.
+// Sequences is DB.Sequences. Who asks for them has more questions of the period.
 func (s *Periods) Sequences(ctx context.Context, from, to time.Time) ([]Sequence, error) {
+	s.mu.Lock()
+	if key := (stretch{from.UTC(), to.UTC()}); s.read[key] == nil {
+		s.read[key] = nil
+	}
+	s.mu.Unlock()
 	return s.db.Sequences(ctx, from, to)
 }

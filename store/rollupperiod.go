@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -178,14 +179,41 @@ func kindsOf(anyOf []csf.Filter) []string {
 }
 
 // daysOf gives how many events of which days groups have, newest first.
-func daysOf(groups []*tally) []dayCount {
-	var sum tally
+func daysOf(groups []*tally) (list []dayCount) {
+	oldest, newest := int32(math.MaxInt32), int32(math.MinInt32)
 	for _, t := range groups {
-		sum.days = append(sum.days, t.days...)
+		if n := len(t.days); n > 0 {
+			oldest, newest = min(oldest, t.days[n-1].day), max(newest, t.days[0].day)
+		}
 	}
-	sum.addDays(nil)
-	return sum.days
+	if newest < oldest {
+		return nil
+	}
+	sums := make([]int64, int(newest)-int(oldest)+1)
+	for _, t := range groups {
+		for _, d := range t.days {
+			sums[d.day-oldest] += d.n
+		}
+	}
+	for i, n := range slices.Backward(sums) {
+		if n > 0 {
+			list = append(list, dayCount{oldest + int32(i), n})
+		}
+	}
+	return list
 }
+
+// onDay gives how many events groups have on a day.
+func onDay(groups []*tally, day int32) (n int64) {
+	for _, t := range groups {
+		if i, ok := slices.BinarySearchFunc(t.days, day, newestFirst); ok {
+			n += t.days[i].n
+		}
+	}
+	return n
+}
+
+func newestFirst(d dayCount, day int32) int { return int(day) - int(d.day) }
 
 // narrowed gives the filters without the kinds that groups do not have on any of the days, newest first: each kind is a
 // search of its own.
@@ -193,7 +221,7 @@ func narrowed(anyOf []csf.Filter, groups []*tally, days ...dayCount) (list []csf
 	present := map[csf.Kind]bool{}
 	newest, oldest := days[0].day, days[len(days)-1].day
 	for _, t := range groups {
-		i, _ := slices.BinarySearchFunc(t.days, newest, func(d dayCount, day int32) int { return int(day) - int(d.day) })
+		i, _ := slices.BinarySearchFunc(t.days, newest, newestFirst)
 		if i < len(t.days) && t.days[i].day >= oldest {
 			present[csf.Kind(t.kind)] = true
 		}
@@ -226,18 +254,15 @@ func (p *Period) Select(ctx context.Context, anyOf []csf.Filter, limit int) ([]c
 	for i, f := range anyOf {
 		kinds[i] = csf.Filter{Kinds: f.Kinds, SelfTests: true}
 	}
-	ofKinds := map[int32]int64{}
-	for _, d := range daysOf(slices.Collect(p.selected(kinds))) {
-		ofKinds[d.day] = d.n
-	}
 	var events []csf.Event
+	ofKinds := slices.Collect(p.selected(kinds))
 	selected := slices.Collect(p.selected(wide))
 	for days := daysOf(selected); len(days) > 0 && len(events) < limit; {
 		left := int64(limit - len(events))
 		now := days[:together(days, ofKinds, left)]
 		days = days[len(now):]
 		parts := []stretch{{dayAt(now[len(now)-1].day), dayAt(now[0].day + 1)}}
-		if n := ofKinds[now[0].day]; n > fewOfADay {
+		if n := onDay(ofKinds, now[0].day); n > fewOfADay {
 			var hours []hourCount
 			if n > manyOfADay && (now[0].n > left || now[0].n < fewestOfHours) {
 				var err error
@@ -266,11 +291,13 @@ func (p *Period) Select(ctx context.Context, anyOf []csf.Filter, limit int) ([]c
 }
 
 // together gives how many of the days, newest first, are looked through at once, at least one.
-func together(days []dayCount, ofKinds map[int32]int64, left int64) int {
-	n, found, of := 1, days[0].n, ofKinds[days[0].day]
-	for n < min(len(days), daysAtOnce) && found < left && days[n].day == days[n-1].day-1 && of+ofKinds[days[n].day] <= fewOfADay {
-		found, of = found+days[n].n, of+ofKinds[days[n].day]
-		n++
+func together(days []dayCount, ofKinds []*tally, left int64) int {
+	n, found, of := 0, int64(0), int64(0)
+	for _, d := range days {
+		if of += onDay(ofKinds, d.day); n > 0 && (n == daysAtOnce || found >= left || d.day != days[n-1].day-1 || of > fewOfADay) {
+			break
+		}
+		n, found = n+1, found+d.n
 	}
 	return n
 }
