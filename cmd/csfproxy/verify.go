@@ -7,13 +7,14 @@ import (
 	"os"
 	"strings"
 
+	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/reports/pack"
 	"github.com/spf13/cobra"
 )
 
 func newVerify() *cobra.Command {
 	var keys, witnesses []string
-	var previous string
+	var previous, mapping string
 	var asJSON bool
 	c := &cobra.Command{
 		Use: "verify PACK [--key VKEY] [--witness VKEY] [--previous PACK0]", Short: "Check an evidence pack, offline", Args: exactly(1),
@@ -28,6 +29,18 @@ func newVerify() *cobra.Command {
 			}
 			if o.Witnesses, err = readKeys(witnesses); err != nil {
 				return usageError{fmt.Errorf("--witness: %w", err)}
+			}
+			if mapping != "" {
+				own, err := csf.LoadMapping(mapping)
+				if err != nil {
+					return usageError{fmt.Errorf("--mapping: %w", err)}
+				}
+				o.Mapping = func(version string) (*csf.Mapping, error) {
+					if version != own.Version {
+						return nil, fmt.Errorf("%s is version %s", mapping, own.Version)
+					}
+					return own, nil
+				}
 			}
 			f, size, err := openPack(args[0])
 			if err != nil {
@@ -60,6 +73,7 @@ func newVerify() *cobra.Command {
 	f := c.Flags()
 	f.StringArrayVar(&keys, "key", nil, "verifier key of the log, or a file with one a line (repeatable; default: the pack's own, which proves less)")
 	f.StringArrayVar(&witnesses, "witness", nil, "verifier key of a witness that must have cosigned, or a file with one a line (repeatable)")
+	f.StringVar(&mapping, "mapping", "", "file of the mapping that the report names, where it is none of the program's")
 	f.StringVar(&previous, "previous", "", "the pack before this one")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return c

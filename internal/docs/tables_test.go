@@ -12,6 +12,7 @@ import (
 	"github.com/csfproxy/csfproxy/detect"
 	"github.com/csfproxy/csfproxy/detect/sqltext"
 	"github.com/csfproxy/csfproxy/reports/api"
+	"github.com/csfproxy/csfproxy/reports/pack"
 )
 
 const (
@@ -33,6 +34,7 @@ func TestTables(t *testing.T) {
 		{"docs/rules.md", "classes", classes},
 		{"docs/rules.md", "kinds and flags", kindsAndFlags},
 		{"docs/api.md", "routes", routes},
+		{"docs/pack.md", "not shown", notShown},
 		{"docs/protocol.md", "frontend automaton", frontendAutomaton},
 		{"docs/protocol.md", "backend automaton", backendAutomaton},
 		{"docs/csf-mapping.md", "controls", controls},
@@ -268,6 +270,16 @@ func routes(*testing.T) string {
 			role = "none"
 		}
 		fmt.Fprintf(&b, "| `%s %s` | %s | %s |\n", r.Method, r.Path, role, r.Summary)
+	}
+	return b.String()
+}
+
+func notShown(*testing.T) string {
+	verbs := strings.NewReplacer("%s", "…", "%d", "N", "%.200s", "…")
+	var b strings.Builder
+	b.WriteString("| line | when | what to make of it |\n|---|---|---|\n")
+	for _, l := range pack.Limits() {
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", cell(verbs.Replace(l.Text)), cell(l.When), cell(l.Means))
 	}
 	return b.String()
 }

@@ -115,10 +115,6 @@ func (v *verifier) finding(format string, args ...any) {
 	v.result.Notes = append(v.result.Notes, fmt.Sprintf(format, args...))
 }
 
-func (v *verifier) notShown(format string, args ...any) {
-	v.result.Missing = append(v.result.Missing, fmt.Sprintf(format, args...))
-}
-
 // open checks the zip's directory.
 func (v *verifier) open() error {
 	var err error
@@ -187,33 +183,33 @@ func (v *verifier) unshown() error {
 		}
 	}
 	if judged > 0 {
-		v.notShown("%d records were judged by their headers: their bodies are erased, withheld or empty.", judged)
+		v.notShown(limitHeaders, judged)
 	}
 	if len(v.Keys) == 0 {
-		v.notShown("Whose log it is: the key was taken from the pack itself. Give the log's verifier key with --key.")
+		v.notShown(limitWhoseLog)
 	}
 	switch {
 	case len(v.signed.Cosignatures) == 0:
-		v.notShown("That the log was not rewritten before the checkpoint was signed: no witness cosigned it, so whoever holds the log's key and its database could have.")
+		v.notShown(limitNotWitnessed)
 	case len(v.Witnesses) == 0:
-		v.notShown("That the witnesses are independent: their keys were taken from the pack. Give them with --witness.")
+		v.notShown(limitWitnessKeys)
 	}
 	if len(v.input.IdentityUses) > 0 {
-		v.notShown("How the %d sessions divide among the %d identities of the register: names stand in bodies that the pack does not hold; their sum was checked.", v.index.boundWithIdentity.N, len(v.input.IdentityUses))
+		v.notShown(limitIdentities, v.index.boundWithIdentity.N, len(v.input.IdentityUses))
 	}
 	if len(v.claimed.Trend) > 1 || len(v.claimed.Changes) > 0 {
-		v.notShown("The states of earlier periods (trend, changes): their packs show them.")
+		v.notShown(limitTrend)
 	}
 	if !v.input.CheckpointAt.IsZero() {
-		v.notShown("That the checkpoint was signed at %s: the log's signature holds no time, the operator states it.", v.input.CheckpointAt.Format(time.RFC3339))
+		v.notShown(limitSignedAt, v.input.CheckpointAt.Format(time.RFC3339))
 	}
 	if v.input.Held != "" {
-		v.notShown("That the records were on hold (%.200s): the operator states it.", v.input.Held)
+		v.notShown(limitHold, v.input.Held)
 	}
 	if v.input.Erased > 0 {
-		v.notShown("That %d bodies of the period were erased: a leaf is the same with its body and without, the operator states the number.", v.input.Erased)
+		v.notShown(limitErased, v.input.Erased)
 	}
-	v.notShown("That registers, exceptions and approvals are true: the operator states them in %s.", fileInput)
-	v.notShown("That the nodes' clocks were right, and what did not pass the ingress.")
+	v.notShown(limitRegisters, fileInput)
+	v.notShown(limitWorld)
 	return nil
 }

@@ -240,15 +240,15 @@ func (v *verifier) contiguity() error {
 	}
 	v.right("contiguity", numbers, "numbers of %d node logs follow each other without a gap that the report does not count, from %s before the period", len(v.index.logs), Margin)
 	if len(late) > 0 {
-		v.notShown("Earlier records of %s are no longer stored: that none of the period's beginning is missing.", strings.Join(late, ", "))
+		v.notShown(limitEarlier, strings.Join(late, ", "))
 	}
 	if len(open) > 0 && v.rng.Last == v.rng.Size-1 {
-		v.notShown("Records that %s wrote after the last leaf: the pack holds everything that the log held at its checkpoint, and no record from after %s yet.", strings.Join(open, ", "), to.Format(time.RFC3339))
+		v.notShown(limitLater, strings.Join(open, ", "), to.Format(time.RFC3339))
 	} else if len(open) > 0 {
-		v.notShown("Whether %s recorded more of the period: no record of it from after the period stands up to leaf %d.", strings.Join(open, ", "), v.rng.Last)
+		v.notShown(limitOpen, strings.Join(open, ", "), v.rng.Last)
 	}
 	if v.rng.Last < v.rng.Size-1 {
-		v.notShown("Whether a node whose first record came after leaf %d was at work in the period.", v.rng.Last)
+		v.notShown(limitLateNode, v.rng.Last)
 	}
 	return nil
 }
@@ -262,7 +262,7 @@ func (v *verifier) previous() error {
 		if v.Previous != nil {
 			return wrong(filePrevious, "the pack holds no proof to a previous pack")
 		}
-		v.notShown("That this log continues that of an earlier pack: the pack names no previous one.")
+		v.notShown(limitNoPrevious)
 		return nil
 	}
 	var p Previous
@@ -291,7 +291,7 @@ func (v *verifier) previous() error {
 	v.right("continuation", old.Size, "leaves of the previous pack's log stand unchanged in this one")
 	switch {
 	case v.Previous == nil:
-		v.notShown("That the previous pack that you hold is the one this pack continues: give it with --previous.")
+		v.notShown(limitPreviousHeld)
 	case p.Period.To.Before(v.input.Period.From):
 		v.finding("between the previous pack's period, which ends %s, and this one's lies time that neither covers", p.Period.To.Format(time.RFC3339))
 	}

@@ -214,7 +214,7 @@ func (v *verifier) configuration() {
 		v.right("configuration", c.N, "records that the configuration %.12s… was loaded", v.input.ConfigSHA256)
 		return
 	}
-	v.notShown("That the configuration with the stated hash was in force: it was loaded before the first leaf of the pack.")
+	v.notShown(limitConfiguration)
 }
 
 func numbersIn(m reports.Model) int {
@@ -309,7 +309,7 @@ func (v *verifier) samples() error {
 		}
 	}
 	if without > 0 {
-		v.notShown("The bodies of %d drawn events: they were erased or withheld.", without)
+		v.notShown(limitDrawnBodies, without)
 	}
 	return nil
 }
