@@ -26,7 +26,7 @@ import (
 
 // forgery is a pack taken apart, to be changed and put together again.
 type forgery struct {
-	t     *testing.T
+	t     testing.TB
 	w     *world
 	names []string
 	files map[string][]byte
@@ -36,8 +36,10 @@ type forgery struct {
 	// key signs the manifest instead of the log's.
 	key *translog.LogKey
 	// raw changes the zip file itself: it is called for each file and may write others.
-	raw  func(z *zip.Writer)
-	opts Options
+	raw func(z *zip.Writer)
+	// stored leaves the files uncompressed, which is faster.
+	stored bool
+	opts   Options
 	// bytes replaces the whole file at the end.
 	bytes func([]byte) []byte
 }
@@ -49,7 +51,7 @@ func (f *forgery) fail(err error) {
 	}
 }
 
-func takeApart(t *testing.T, w *world, pack []byte) *forgery {
+func takeApart(t testing.TB, w *world, pack []byte) *forgery {
 	z, err := zip.NewReader(bytes.NewReader(pack), int64(len(pack)))
 	if err != nil {
 		t.Fatal(err)
@@ -225,8 +227,12 @@ func (f *forgery) pack() []byte {
 	}
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
+	method := zip.Deflate
+	if f.stored {
+		method = zip.Store
+	}
 	for _, n := range f.names {
-		e, err := z.CreateHeader(&zip.FileHeader{Name: n, Method: zip.Deflate})
+		e, err := z.CreateHeader(&zip.FileHeader{Name: n, Method: method})
 		f.fail(err)
 		_, err = e.Write(f.files[n])
 		f.fail(err)
@@ -252,7 +258,7 @@ type evidenceSet struct {
 	half        int64
 }
 
-func (s *evidenceSet) make(t *testing.T) *evidenceSet {
+func (s *evidenceSet) make(t testing.TB) *evidenceSet {
 	s.once.Do(func() {
 		s.w = standard(t)
 		s.half = s.w.size() - 20
@@ -264,7 +270,7 @@ func (s *evidenceSet) make(t *testing.T) *evidenceSet {
 	return s
 }
 
-func other2(t *testing.T) *translog.LogKey {
+func other2(t testing.TB) *translog.LogKey {
 	skey, _, err := translog.GenerateKey(origin)
 	if err != nil {
 		t.Fatal(err)

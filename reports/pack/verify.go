@@ -166,6 +166,9 @@ func (v *verifier) files() error {
 			return wrong(name, "the manifest does not list it")
 		}
 	}
+	if b, err := v.archive.read(fileReadme, maxJSONBytes); err != nil || string(b) != readme {
+		v.finding("%s is missing or not what this version of the program writes: nothing stands behind what it says", fileReadme)
+	}
 	v.right("manifest", int64(len(v.manifest.Files)), "files have the size and SHA-256 of the manifest, %d bytes in all", total)
 	return nil
 }

@@ -33,6 +33,11 @@ func (v *verifier) rendering(name string, f reports.Format) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	return v.sameRendering(name, f, fresh, size)
+}
+
+// sameRendering compares the pack's rendering with the one that the recomputed model gives, of size bytes.
+func (v *verifier) sameRendering(name string, f reports.Format, fresh io.ReaderAt, size int64) (int64, error) {
 	packed := v.archive.files[name]
 	if packed.UncompressedSize64 > uint64(4*size+1<<20) {
 		return 0, wrong(name, "has %d bytes, the rendering of the recomputed model %d", packed.UncompressedSize64, size)
