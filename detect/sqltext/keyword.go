@@ -364,7 +364,7 @@ func lookupKeyword(w []byte) keyword {
 		return kwPgAuthid
 	case "pg_shadow":
 		return kwPgShadow
-	case "pg_user_mapping":
+	case "pg_user_mapping", "pg_user_mappings":
 		return kwPgUserMapping
 	case "policy":
 		return kwPolicy

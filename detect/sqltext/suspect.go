@@ -21,10 +21,11 @@ func (a *analysis) suspicion(t Token, w word) {
 	case s.cond == 1 && (w.is('(') || w.kw == kwNot):
 	case s.cond == 1 && w.kind.IsLiteral():
 		s.cond, s.left = 2, t
+	case s.cond == 2 && w.is(')') || s.cond == 3 && w.is('('): // (1)=(1)
 	case s.cond == 2 && a.compares(t, w):
 		s.cond = 3
 	case s.cond == 3:
-		if w.kind == s.left.Kind && a.constant(t, s) {
+		if w.kind.IsLiteral() && a.constant(t, s) {
 			a.flag(FlagTautology)
 		}
 		s.cond = 0
