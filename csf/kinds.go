@@ -71,7 +71,7 @@ var kindTable = []KindInfo{
 	{Kind: NodeStopped, Doc: "The node ended in an orderly way.", Fields: []string{"uptime_s"}, Operational: true},
 	{Kind: NodeRecovered, Doc: "The run before did not end in order; the sessions that died with it are ended on record (node_lost).", Fields: []string{"torn_bytes", "last_seq"}},
 	{Kind: CapacitySample, Doc: "Use of a resource against its limit.", Fields: []string{"sessions", "limit", "cpu_percent", "memory_bytes", "open_files", "spool_bytes", "spool_limit", "store_lag", "connections_limit"}},
-	{Kind: LimitExceeded, Doc: "A limit on connections refused one.", Fields: []string{"listener", "limit", "current"}},
+	{Kind: LimitExceeded, Doc: "A limit on connections refused one, or the system gives the process no more of them.", Fields: []string{"listener", "limit", "current", "detail"}},
 
 	{Kind: LogSequence, Doc: "What the listeners counted, and how many records of it exist.", Fields: []string{"accepted", "rejected", "recorded", "from", "to"}},
 	{Kind: LogSinkFailed, Doc: "The event store does not take events; they stay in the spool.", Fields: []string{"sink", "detail"}},

@@ -110,6 +110,9 @@ func (srv *Server) accept(ctx context.Context, l *listener) {
 				return
 			}
 			// Out of file descriptors or the like: live sessions go on, accepting waits and tries again.
+			if pause == 0 {
+				srv.records.Record(csf.Event{Time: srv.now(), Kind: csf.LimitExceeded, Facts: csf.Facts{"listener": l.cfg.Name, "detail": "cannot accept: " + err.Error()}})
+			}
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			srv.log.Error("cannot accept", "listener", l.cfg.Name, "error", err, "retry_in", pause)
 			select {

@@ -21,6 +21,9 @@ import (
 // signal, run it so.
 const runNodeVariable = "CSFPROXY_TEST_RUN_NODE"
 
+// filesVariable bounds the open files of such a node.
+const filesVariable = "CSFPROXY_TEST_FILES"
+
 // password is every role's; nothing here can be reached from another machine.
 const password = "correct horse battery staple"
 
@@ -59,6 +62,16 @@ func TestMain(m *testing.M) {
 func runNode(file string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	if v := os.Getenv(filesVariable); v != "" {
+		var l syscall.Rlimit
+		if _, err := fmt.Sscan(v, &l.Cur); err != nil {
+			return err
+		}
+		l.Max = l.Cur
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+			return err
+		}
+	}
 	load := func() (*config.Config, error) { return config.Load(file, config.Options{}) }
 	cfg, err := load()
 	if err != nil {

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/store"
 	"github.com/csfproxy/csfproxy/store/privatepg"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -364,5 +367,58 @@ func TestReconnectStorm(t *testing.T) {
 	failed, bound := len(n.Recent(since, csf.UpstreamFailed)), len(n.Recent(since, csf.SessionBound))
 	if bound != clients || int64(failed+bound) > attempts.Load() {
 		t.Errorf("%d attempts of clients: %d failed at the server, %d succeeded", attempts.Load(), failed, bound)
+	}
+}
+
+// TestNoMoreFiles: a node whose process may open no more files keeps its sessions, records it, and takes connections again
+// when there are files again (RE-04).
+func TestNoMoreFiles(t *testing.T) {
+	t.Setenv(filesVariable, "128")
+	s := setup{Address: address(t), Store: "own"}
+	p := startProcess(t, s.write(t))
+	n := &node{t: t, setup: &s, addr: s.Address}
+	old := n.dial("app", "app")
+	var conns []net.Conn
+	for range 500 {
+		c, err := net.DialTimeout("tcp", s.Address, 10*time.Second)
+		if err != nil {
+			break // the queue of the system is full
+		}
+		defer c.Close()
+		conns = append(conns, c)
+	}
+	if len(conns) < 128 {
+		t.Fatalf("%d connections", len(conns))
+	}
+	for range 50 {
+		if _, err := old.Exec(t.Context(), "SELECT 1"); err != nil {
+			t.Fatalf("the session that was there: %v", err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	for _, c := range conns {
+		c.Close()
+	}
+	eventually(t, "a login afterwards", func() error {
+		c, err := n.tryDial("app", "app")
+		if err == nil {
+			err = c.Close(t.Context())
+		}
+		return err
+	})
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Wait(); err != nil {
+		t.Errorf("the node ended with %v", err)
+	}
+	db, err := store.Open(t.Context(), s.StoreURL, store.DBOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	list, err := db.Select(t.Context(), []csf.Filter{csf.Of(csf.LimitExceeded)}, time.Now().Add(-time.Hour), time.Now().Add(time.Hour), 1<<10)
+	if err != nil || !slices.ContainsFunc(list, func(e csf.Event) bool { return strings.Contains(fmt.Sprint(e.Facts["detail"]), "too many open files") }) {
+		t.Errorf("it is not on record: %v %v", list, err)
 	}
 }
