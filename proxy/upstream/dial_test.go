@@ -351,3 +351,46 @@ func TestDialStartsOverOnSwitch(t *testing.T) {
 	}
 	<-closed // the connection to the old member was ended, not leaked
 }
+
+// TestEachMemberIsHeldToTheRule: of two members one has TLS and the other has not, or a certificate of somebody else. However
+// the primary moves between them, the second is never taken, and nothing of the first attempt counts for the next (HA-14).
+func TestEachMemberIsHeldToTheRule(t *testing.T) {
+	ca, other := newAuthority(t), newAuthority(t)
+	good, _, _ := ca.issue(t, leaf{ips: []string{"127.0.0.1"}})
+	bad, _, _ := other.issue(t, leaf{ips: []string{"127.0.0.1"}})
+	secured := serveTLS(t, &tls.Config{Certificates: []tls.Certificate{good}}, func(s *tls.Conn) { io.Copy(io.Discard, s) })
+	for name, second := range map[string]string{
+		"no TLS": serve(t, func(c net.Conn) {
+			if readSSLRequest(c) {
+				c.Write([]byte("N"))
+				if n, _ := io.Copy(io.Discard, c); n > 0 {
+					t.Errorf("%d bytes went out in plaintext", n)
+				}
+			}
+		}),
+		"another authority": serveTLS(t, &tls.Config{Certificates: []tls.Certificate{bad}}, func(s *tls.Conn) { io.Copy(io.Discard, s) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := mustNew(t, verified(ca.file, secured, second), Options{})
+			for term := uint64(1); term <= 6; term++ {
+				member := secured
+				if term%2 == 0 {
+					member = second
+				}
+				if err := c.SetPrimary(member, term); err != nil {
+					t.Fatal(err)
+				}
+				conn, err := c.Dial(t.Context())
+				if (err == nil) != (member == secured) {
+					t.Errorf("term %d: %v", term, err)
+				}
+				if err == nil {
+					if conn.TLS == nil {
+						t.Errorf("term %d: no TLS", term)
+					}
+					conn.Close()
+				}
+			}
+		})
+	}
+}
