@@ -2,16 +2,12 @@ package app
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/json"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -21,29 +17,18 @@ import (
 	"time"
 
 	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/internal/pki"
 	"github.com/csfproxy/csfproxy/proxy/auth"
 )
 
-// clientCertificate makes a client's certificate; edit changes it before it is signed by parent, the clients' authority unless given.
-func clientCertificate(t *testing.T, edit func(*x509.Certificate), parent *x509.Certificate, signer *ecdsa.PrivateKey) (tls.Certificate, *ecdsa.PrivateKey) {
+// clientCertificate makes a client's certificate of the name billing; edits change it before it is signed.
+func clientCertificate(t *testing.T, by *pki.Authority, edits ...pki.Edit) tls.Certificate {
 	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	p, err := by.Issue("billing", append([]pki.Edit{pki.ForClient}, edits...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "billing"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
-	if edit != nil {
-		edit(c)
-	}
-	if parent == nil {
-		parent, signer = world.clients.cert, world.clients.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, &k.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: k}, k
+	return p.Certificate
 }
 
 // with tries to log in as app with a certificate; nil, or why not.
@@ -67,20 +52,17 @@ func named() setup {
 // register, which ends the session too.
 func TestFaultyClientCertificates(t *testing.T) {
 	n := startNode(t, named())
-	if good, _ := clientCertificate(t, nil, nil, nil); n.with(good) != nil {
-		t.Fatal("the good one does not come in")
+	clients := world.clients.Authority
+	if err := n.with(clientCertificate(t, clients)); err != nil {
+		t.Fatalf("the good one does not come in: %v", err)
 	}
-	between := func(c *x509.Certificate) {
-		c.Subject.CommonName, c.IsCA, c.BasicConstraintsValid, c.KeyUsage, c.ExtKeyUsage = "between", true, true, x509.KeyUsageCertSign, nil
-	}
-	middle, key := clientCertificate(t, between, nil, nil)
-	parent, err := x509.ParseCertificate(middle.Certificate[0])
+	between, err := clients.Subordinate("between")
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaf, _ := clientCertificate(t, nil, parent, key)
+	leaf := clientCertificate(t, between)
 	whole := leaf
-	whole.Certificate = append(whole.Certificate[:1:1], middle.Certificate[0])
+	whole.Certificate = append(whole.Certificate[:1:1], between.Cert.Raw)
 	if err := n.with(whole); err != nil {
 		t.Errorf("with its intermediate: %v", err)
 	}
@@ -94,22 +76,13 @@ func TestFaultyClientCertificates(t *testing.T) {
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}}}
 		},
 	} {
-		faulty[name], _ = clientCertificate(t, edit, nil, nil)
+		faulty[name] = clientCertificate(t, clients, edit)
 	}
-	self := func() tls.Certificate {
-		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "billing"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
-		der, err := x509.CreateCertificate(rand.Reader, c, c, &k.PublicKey, k)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: k}
+	self, err := pki.SelfSigned("billing", pki.ForClient)
+	if err != nil {
+		t.Fatal(err)
 	}
-	faulty["its own authority"] = self()
+	faulty["its own authority"] = self.Certificate
 	for name, c := range faulty {
 		since := time.Now()
 		if err := n.with(c); err == nil {
@@ -166,7 +139,7 @@ func TestNamesInCertificates(t *testing.T) {
 		},
 		"control bytes": subject(utf8String("billing\r\n{\"kind\":\"fake\"}\x1b[2J")),
 	} {
-		c, _ := clientCertificate(t, edit, nil, nil)
+		c := clientCertificate(t, world.clients.Authority, edit)
 		since := time.Now()
 		if err := n.with(c); err == nil {
 			t.Errorf("%s: came in", name)

@@ -57,6 +57,15 @@ func NewAuthority(name string, edits ...Edit) (*Authority, error) {
 	return &Authority{Cert: p.Leaf, key: key}, nil
 }
 
+// Subordinate makes an authority that is signed by this one. Its certificates count for who is shown its own too.
+func (a *Authority) Subordinate(name string) (*Authority, error) {
+	p, err := a.Issue(name, authority)
+	if err != nil {
+		return nil, err
+	}
+	return &Authority{Cert: p.Leaf, key: p.PrivateKey.(crypto.Signer)}, nil
+}
+
 func authority(c *x509.Certificate) {
 	c.IsCA, c.BasicConstraintsValid, c.KeyUsage, c.ExtKeyUsage = true, true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign, nil
 	c.DNSNames, c.IPAddresses = nil, nil
