@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -28,6 +29,8 @@ type DBOptions struct {
 	Logger   *slog.Logger
 	// Now defaults to the system's clock.
 	Now func() time.Time
+
+	dial pgconn.DialFunc // nil: the driver's
 }
 
 // DB is the event store. Its methods may be called from several goroutines. While the server is away they give errors;
@@ -63,6 +66,9 @@ func Open(ctx context.Context, url string, opts DBOptions) (*DB, error) {
 	}
 	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	cfg.AfterConnect = planEachTime
+	if opts.dial != nil {
+		cfg.ConnConfig.DialFunc = opts.dial
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("event store: %w", err)

@@ -2,11 +2,8 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -47,22 +44,7 @@ func openDB(t *testing.T, url string, opts DBOptions) *DB {
 func ingest(t *testing.T, db *DB, s *Spool) (i *Ingester, stop func()) {
 	t.Helper()
 	i = NewIngester(db, s, IngesterOptions{RetryMin: time.Millisecond, RetryMax: 20 * time.Millisecond, IdleCheck: 20 * time.Millisecond})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- i.Run(ctx) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("ingester: %v", err)
-		}
-	}
-	t.Cleanup(stop)
-	return i, stop
+	return i, run(t, i, func() {})
 }
 
 func scalar[T any](t *testing.T, db *DB, sql string, args ...any) (v T) {
@@ -101,183 +83,6 @@ func TestEventsArriveUnchanged(t *testing.T) {
 	want := `2026-03-01 12:30:15.123456|edge-1|1|1|session.bound|killed|0190163d-8694-739b-aea5-966c26f8ad91|alice|lb-eu|203.0.113.7|5555|2001:db8::1|99|orders|db1:5432|t|alice-secret-name|1152921504606846976|["a", 2]`
 	if got != want {
 		t.Errorf("row\n %s, want\n %s", got, want)
-	}
-}
-
-func TestExactlyOnceThroughKills(t *testing.T) {
-	// A server of its own, because it is killed.
-	pg := privatepg.RunForTest(t, privatepg.Options{})
-	db := openDB(t, pg.URL("postgres", ""), DBOptions{})
-	s, _ := openSpool(t, SpoolOptions{Dir: t.TempDir(), SegmentBytes: 50_000, SyncInterval: time.Millisecond})
-	stopAppending := make(chan struct{})
-	appended := make(chan struct{})
-	go func() {
-		defer close(appended)
-		for {
-			for range 20 {
-				if _, err := s.Append(csf.Event{Kind: csf.ConnAccepted, Facts: csf.Facts{"listener": "apps"}}); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-			select {
-			case <-stopAppending:
-				return
-			case <-time.After(time.Millisecond):
-			}
-		}
-	}()
-	waitStored := func(i *Ingester) {
-		t.Helper()
-		want := i.State().StoredSeq + 200
-		for end := time.Now().Add(time.Minute); i.State().StoredSeq < want; time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("nothing is stored any more: %+v", i.State())
-			}
-		}
-	}
-	for round := range 6 { // the ingester is killed in the middle of its work, the server every second time
-		i, stop := ingest(t, db, s)
-		waitStored(i)
-		if round%2 == 1 {
-			if err := pg.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			for i.State().Connected {
-				time.Sleep(time.Millisecond)
-			}
-			if i.State().Err == nil || i.State().Since.IsZero() {
-				t.Errorf("state of an outage: %+v", i.State())
-			}
-			if err := pg.Restart(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			waitStored(i)
-		}
-		stop()
-	}
-	close(stopAppending)
-	<-appended
-	i, stop := ingest(t, db, s)
-	if err := i.Drain(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	stop()
-	last := s.Stats().LastSeq
-	if err := s.WaitSynced(t.Context(), last); err != nil {
-		t.Fatal(err)
-	}
-	seqs, err := db.Sequences(t.Context(), time.Time{}, time.Time{})
-	if err != nil || len(seqs) != 1 || seqs[0].First != 1 || seqs[0].Missing != 0 || uint64(seqs[0].Stored) != seqs[0].Last {
-		t.Errorf("sequences %+v %v of %d", seqs, err, last)
-	}
-	if n := scalar[int64](t, db, "select count(*) - count(distinct seq) from csfproxy.events"); n != 0 {
-		t.Errorf("%d events are stored twice", n)
-	}
-	counts := map[csf.Kind]int64{}
-	by, err := db.CountBy(t.Context(), time.Time{}, time.Time{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, k := range by {
-		counts[k.Kind] = k.N
-	}
-	if counts[csf.LogSinkFailed] != 3 || counts[csf.LogSinkRestored] != 3 {
-		t.Errorf("three outages are %d and %d events", counts[csf.LogSinkFailed], counts[csf.LogSinkRestored])
-	}
-	if st := s.Stats(); st.Segments > 3 || st.StoredSeq == 0 {
-		t.Errorf("the spool keeps what is stored: %+v", st)
-	}
-}
-
-func TestDuplicateDeliveryIsLeftOut(t *testing.T) {
-	db := openDB(t, database(t), DBOptions{})
-	if err := db.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	var records []Record
-	for seq := uint64(1); seq <= 10; seq++ {
-		records = append(records, Record{seq, payloadOf(csf.Event{Kind: csf.ConnAccepted, Time: testTime}, seq)})
-	}
-	for _, c := range []struct {
-		from, to int
-		stored   int
-		last     uint64
-		gap      *gap
-	}{
-		{0, 4, 4, 4, nil},
-		{0, 4, 0, 4, nil},
-		{2, 6, 2, 6, nil},
-		{8, 10, 2, 10, &gap{from: 7, to: 8}},
-		{6, 8, 0, 10, nil},
-	} {
-		res, err := db.storeBatch(t.Context(), "edge-1", "0011", records[c.from:c.to])
-		if err != nil || res.stored != c.stored || res.last != c.last {
-			t.Fatalf("records %d to %d: %+v %v, want %d stored up to %d", c.from+1, c.to, res, err, c.stored, c.last)
-		}
-		if (res.gap == nil) != (c.gap == nil) || res.gap != nil && (res.gap.from != c.gap.from || res.gap.to != c.gap.to) {
-			t.Errorf("records %d to %d: gap %+v, want %+v", c.from+1, c.to, res.gap, c.gap)
-		}
-	}
-	missing, err := db.Missing(t.Context(), "edge-1", 1, 12, 10)
-	if err != nil || !slices.Equal(missing, []Range{{7, 8}, {11, 12}}) {
-		t.Errorf("missing %v %v", missing, err)
-	}
-	if _, err := db.storeBatch(t.Context(), "edge-1", "another", records[:1]); err == nil {
-		t.Errorf("a record of one log was stored as another's")
-	}
-}
-
-func TestReplacedSpoolIsANewLog(t *testing.T) {
-	db := openDB(t, database(t), DBOptions{})
-	for range 2 {
-		s, _ := openSpool(t, SpoolOptions{Dir: t.TempDir()})
-		appendN(t, s, 3)
-		i, stop := ingest(t, db, s)
-		if err := i.Drain(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if err := i.Drain(t.Context()); err != nil { // and what the ingester itself reported
-			t.Fatal(err)
-		}
-		stop()
-	}
-	if n := scalar[int](t, db, "select count(*) from csfproxy.events where kind = 'conn.accepted'"); n != 6 {
-		t.Errorf("%d events of two logs, want 6: numbers that were given out twice hide events", n)
-	}
-	gaps, _, err := db.Events(t.Context(), Query{Kinds: []csf.Kind{csf.LogGapDetected}})
-	if err != nil || len(gaps) != 1 || gaps[0].Facts["from"] != int64(4) {
-		t.Errorf("gaps %+v %v", gaps, err)
-	}
-	seqs, err := db.Sequences(t.Context(), time.Time{}, time.Time{})
-	if err != nil || len(seqs) != 1 || seqs[0].Logs != 2 || seqs[0].Missing != 0 {
-		t.Errorf("sequences %+v %v", seqs, err)
-	}
-}
-
-func TestSpoolPutBackToAnEarlierStateIsRefused(t *testing.T) {
-	db := openDB(t, database(t), DBOptions{})
-	dir, earlier := t.TempDir(), t.TempDir()
-	s, _ := openSpool(t, SpoolOptions{Dir: dir})
-	appendN(t, s, 3)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(filepath.Join(earlier, "spool"), os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
-	s, _ = openSpool(t, SpoolOptions{Dir: dir})
-	appendN(t, s, 3)
-	i, stop := ingest(t, db, s)
-	if err := i.Drain(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	stop()
-
-	back, _ := openSpool(t, SpoolOptions{Dir: filepath.Join(earlier, "spool")})
-	appendN(t, back, 10) // beyond what is stored, with numbers that were given out before
-	if err := NewIngester(db, back, IngesterOptions{}).Run(t.Context()); !errors.Is(err, ErrGone) {
-		t.Errorf("the ingester: %v, want ErrGone", err)
 	}
 }
 

@@ -15,8 +15,8 @@ import (
 var server *privatepg.Server
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(killChild); dir != "" {
-		fmt.Fprintln(os.Stderr, appendForever(dir))
+	if text := os.Getenv(killChild); text != "" {
+		fmt.Fprintln(os.Stderr, runVictim(text))
 		os.Exit(1)
 	}
 	s, stop, err := privatepg.StartForTests(context.Background(), privatepg.Options{Settings: map[string]string{"shared_buffers": "32MB"}})

@@ -103,6 +103,7 @@ type fileSystem interface {
 	// Create makes a file that must not exist; Open opens one to write on.
 	Create(path string) (segmentFile, error)
 	Open(path string) (segmentFile, error)
+	Remove(path string) error
 }
 
 type segmentFile interface {
@@ -119,6 +120,8 @@ func (osFiles) Create(path string) (segmentFile, error) {
 }
 
 func (osFiles) Open(path string) (segmentFile, error) { return os.OpenFile(path, os.O_RDWR, 0o600) }
+
+func (osFiles) Remove(path string) error { return os.Remove(path) }
 
 // Recovery says what OpenSpool found.
 type Recovery struct {
@@ -240,7 +243,7 @@ func (s *Spool) Append(e csf.Event) (uint64, error) {
 	s.pending = enc.appendTo(s.pending, s.last)
 	sealRecord(s.pending[start:])
 	s.bytes += int64(len(s.pending) - start)
-	if now := s.opts.Now(); len(s.ages) == 0 || now.Sub(s.writeTime) >= time.Second {
+	if now := s.opts.Now(); len(s.ages) == 0 || now.Sub(s.writeTime) >= time.Second || now.Before(s.writeTime) { // the clock may be put back
 		s.ages, s.writeTime = append(s.ages, age{s.last, now}), now
 	}
 	s.wake.Signal()
@@ -340,7 +343,7 @@ func (s *Spool) MarkStored(seq uint64) error {
 	var errs []error
 	var freed int64
 	for _, seg := range remove {
-		if err := os.Remove(seg.path); err != nil {
+		if err := s.opts.files.Remove(seg.path); err != nil {
 			errs = append(errs, fmt.Errorf("spool: %w", err))
 		}
 		freed += seg.size
