@@ -10,7 +10,7 @@ import (
 
 func TestMappingCounts(t *testing.T) {
 	m := BuiltinMapping()
-	if m.Version != "2.0" {
+	if m.Version != "2.1" {
 		t.Errorf("version %q", m.Version)
 	}
 	got := map[Mode]int{}
@@ -99,15 +99,15 @@ func TestVersions(t *testing.T) {
 			t.Errorf("version %s has %d rows", m.Version, len(m.Rows()))
 		}
 	}
-	if !slices.Equal(versions, []string{"1.0", "2.0"}) {
+	if !slices.Equal(versions, []string{"1.0", "2.0", "2.1"}) {
 		t.Errorf("versions %v", versions)
 	}
-	for name, want := range map[string]string{"": "2.0", "builtin": "2.0", "1": "1.0", "1.0": "1.0", "2": "2.0", "2.0": "2.0"} {
+	for name, want := range map[string]string{"": "2.1", "builtin": "2.1", "1": "1.0", "1.0": "1.0", "2": "2.1", "2.0": "2.0", "2.1": "2.1"} {
 		if m, err := LoadMapping(name); err != nil || m.Version != want {
 			t.Errorf("%q: %v, %v, want %s", name, m, err, want)
 		}
 	}
-	for name, want := range map[string]string{"3": "use builtin, 2.0, 1.0", "1.1": "no mapping version", "no/such.csv": "no such file", "new.csv": "no such file"} {
+	for name, want := range map[string]string{"3": "use builtin, 2.1, 2.0, 1.0", "1.1": "no mapping version", "no/such.csv": "no such file", "new.csv": "no such file"} {
 		if _, err := LoadMapping(name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v, want one with %q", name, err, want)
 		}

@@ -22,12 +22,12 @@ import (
 func TestReportsOfAnotherMapping(t *testing.T) {
 	s := setup{Store: "own", API: "127.0.0.1:0"}
 	file := s.write(t)
-	builtin, err := os.ReadFile("../../csf/data/mapping-2.csv")
+	builtin, err := os.ReadFile("../../csf/data/mapping-2.1.csv")
 	if err != nil {
 		t.Fatal(err)
 	}
 	own := filepath.Join(s.Dir, "own.csv")
-	if err := os.WriteFile(own, bytes.Replace(builtin, []byte("version 2.0"), []byte("version 2.0-acme"), 1), 0o600); err != nil {
+	if err := os.WriteFile(own, bytes.Replace(builtin, []byte("version 2.1"), []byte("version 2.1-acme"), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(file)
@@ -52,7 +52,7 @@ func TestReportsOfAnotherMapping(t *testing.T) {
 	}
 	n.waitFor(csf.SessionClosed, nil)
 	population := map[string]int64{}
-	for ask, want := range map[string]string{``: "2.0-acme", `, "mapping": "2"`: "2.0", `, "mapping": "1"`: "1.0", `, "mapping": "1.0"`: "1.0"} {
+	for ask, want := range map[string]string{``: "2.1-acme", `, "mapping": "2"`: "2.1", `, "mapping": "2.0"`: "2.0", `, "mapping": "1"`: "1.0", `, "mapping": "1.0"`: "1.0"} {
 		code, body := n.call(http.MethodPost, "/v1/reports", `{"format": "json"`+ask+`}`)
 		var r struct{ ID string }
 		if err := json.Unmarshal([]byte(body), &r); err != nil || code != http.StatusAccepted {
@@ -92,7 +92,7 @@ func TestReportsOfAnotherMapping(t *testing.T) {
 		}
 		return result
 	}
-	if r := check(pack.Options{}); r.OK() || !strings.Contains(r.Failure.What, "2.0-acme") {
+	if r := check(pack.Options{}); r.OK() || !strings.Contains(r.Failure.What, "2.1-acme") {
 		t.Errorf("without the mapping: %v", r.Failure)
 	}
 	m, err := csf.LoadMapping(own)
