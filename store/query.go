@@ -152,7 +152,7 @@ func (d *DB) read(ctx context.Context, sql string, args []any) (events []csf.Eve
 		if err := rows.Scan(&epoch, &payload); err != nil {
 			return nil, nil, fmt.Errorf("event store: %w", err)
 		}
-		e, err := Decode(payload)
+		e, err := decodeStored(payload)
 		if err != nil {
 			return nil, nil, fmt.Errorf("event store: a stored event: %w", err)
 		}

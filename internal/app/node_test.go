@@ -37,6 +37,7 @@ type setup struct {
 	Member     string   // address of the cluster's member, the tests' server
 	Protocol   string   // asked of the member, 3.2
 	API        string
+	Log        string   // the value of log
 	StoreURL   string // of the event store as the test reads it, "" for a private one
 }
 
@@ -67,7 +68,8 @@ store: { {{if .StoreURL}}url: "{{.StoreURL}}", {{end}}retention: 400d}
 api: {address: "{{.API}}"}
 telemetry: {prometheus: true}
 selftest: {every: 0s}
-`
+{{if .Log}}log: {{.Log}}
+{{end}}`
 
 // row is an identity of the configuration. more are further lines, each of which replaces the usual one of its key.
 func row(user string, more ...string) string {

@@ -50,6 +50,12 @@ func (a *App) WritePack(ctx context.Context, w io.Writer, p reports.Period, by, 
 	if err != nil {
 		return pack.Written{}, fmt.Errorf("%w: %w", api.ErrUnavailable, err)
 	}
+	if len(a.witnessKeys()) > 0 && progress != nil {
+		progress("witnesses", 0, 0)
+	}
+	if c, err = a.cosigned(ctx, db, c, cosignedWithin); err != nil {
+		return pack.Written{}, fmt.Errorf("%w: %w", api.ErrUnavailable, err)
+	}
 	span, err := db.Span(ctx, p.From, p.To, pack.Margin, c.Size)
 	if err != nil {
 		return pack.Written{}, err
