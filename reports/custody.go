@@ -23,7 +23,7 @@ func CustodyKinds() []csf.Kind {
 }
 
 // evidenceRoutes are the parts of the API and of the dashboard that hand evidence out or decide what is kept of it.
-var evidenceRoutes = []string{"/v1/reports", "/v1/events", "/v1/checkpoints", "/v1/log", "/v1/holds", "/v1/custody", "/v1/samples", "/evidence", "/events"}
+var evidenceRoutes = []string{"/v1/reports", "/v1/events", "/v1/checkpoints", "/v1/log", "/v1/holds", "/v1/erasures", "/v1/custody", "/v1/samples", "/evidence", "/events"}
 
 // custody lists accesses to evidence, oldest first.
 func (c *collector) custody() {

@@ -41,6 +41,8 @@ type Containment struct {
 	Since   time.Time `json:"since"`
 	// Expires is when it ends by itself; zero: when it is lifted.
 	Expires time.Time `json:"expires,omitzero"`
+	// Ended counts the sessions that it ended.
+	Ended int `json:"sessions_ended,omitempty"`
 
 	scope Scope
 }
@@ -211,6 +213,7 @@ func (c *Containments) Apply(r Request) (Containment, error) {
 	ended := 0
 	if c.cfg.Sessions != nil {
 		ended = c.cfg.Sessions.EndSessions(func(v SessionView) bool { return covers(e.scope, v) }, csf.ReasonContained)
+		e = c.count(e, ended)
 	}
 	act := c.cfg.Clock().Sub(r.Since)
 	saveErr := c.save()
@@ -226,6 +229,20 @@ func (c *Containments) Apply(r Request) (Containment, error) {
 	}
 	c.record(csf.ContainmentApplied, e, facts)
 	return e, saveErr
+}
+
+// count adds ended sessions to a containment; one that was lifted meanwhile keeps them for its order's answer alone.
+func (c *Containments) count(e Containment, ended int) Containment {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now, ok := c.byID[e.ID]; ok {
+		e = now
+	}
+	e.Ended += ended
+	if _, ok := c.byID[e.ID]; ok {
+		c.byID[e.ID] = e
+	}
+	return e
 }
 
 // insert puts the containment in force.

@@ -16,6 +16,9 @@ var ErrHeld = errors.New("a hold keeps these events")
 // ErrPermission is the error of an act that the store's role of this node may not do.
 var ErrPermission = errors.New("the store's role of this node may not do that")
 
+// ErrSubject is the error of an erasure that names no subject, or of a hold or retention without a sound period.
+var ErrSubject = errors.New("that cannot be")
+
 // Hold keeps every event of a period, with its body, until it is released: neither retention nor erasure touches them.
 type Hold struct {
 	ID   int64
@@ -165,7 +168,7 @@ func refusal(act string, err error) error {
 	case ok && pg.Code == "42501":
 		return fmt.Errorf("%s: %w: %s", act, ErrPermission, pg.Message)
 	case ok && (pg.Code == "22023" || pg.Code == "22P02"):
-		return fmt.Errorf("%s: %s", act, pg.Message)
+		return fmt.Errorf("%s: %w: %s", act, ErrSubject, pg.Message)
 	}
 	return fmt.Errorf("event store: %s: %w", act, err)
 }

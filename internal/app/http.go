@@ -76,7 +76,7 @@ func (a *App) services() api.Services {
 	a.shelf = newReportShelf(a, filepath.Join(a.cfg.Load().Node.DataDir, "reports"))
 	return api.Services{
 		Coverage: coverage{a}, Controls: coverage{a}, Events: eventReader{a}, Finder: eventReader{a}, Load: &a.load, Findings: findings{a}, Sessions: sessions{a}, Containments: containments{a},
-		Registers: registers{a}, Upstreams: upstreams{a}, Runbooks: runbooks{a}, SelfTests: selfTests{a}, Reports: a.shelf, Proofs: proofs{a}, Holds: holds{a}, Custody: custody{a}, Health: health{a},
+		Registers: registers{a}, Upstreams: upstreams{a}, Runbooks: runbooks{a}, SelfTests: selfTests{a}, Reports: a.shelf, Proofs: proofs{a}, Holds: holds{a}, Erasures: erasures{a}, Custody: custody{a}, Health: health{a},
 		Recorder: apiRecorder{a.records}, Stream: a.records.stream, Metrics: metrics,
 		Version: api.Version{Version: a.opt.Version, Commit: commit(), Go: runtime.Version(), Node: a.cfg.Load().Node.Name,
 			Mapping: csf.BuiltinMapping().Version, StartedAt: a.started.UTC().Format(time.RFC3339)},

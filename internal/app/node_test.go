@@ -37,7 +37,7 @@ type setup struct {
 	Member     string   // address of the cluster's member, the tests' server
 	Protocol   string   // asked of the member, 3.2
 	API        string
-	Log        string   // the value of log
+	Log        string // the value of log
 	StoreURL   string // of the event store as the test reads it, "" for a private one
 }
 

@@ -54,7 +54,7 @@ func (c containments) Containments(context.Context) ([]api.Containment, error) {
 }
 
 func containmentView(e respond.Containment) api.Containment {
-	return api.Containment{ID: e.ID, Kind: string(e.Kind), Target: e.Subject, Reason: e.Reason, By: e.By, Applied: e.Since, Expires: e.Expires}
+	return api.Containment{ID: e.ID, Kind: string(e.Kind), Target: e.Subject, Reason: e.Reason, By: e.By, Applied: e.Since, Expires: e.Expires, Sessions: e.Ended}
 }
 
 func (c containments) Contain(_ context.Context, r api.ContainRequest, by api.Actor) (api.Containment, error) {
@@ -66,18 +66,11 @@ func (c containments) Contain(_ context.Context, r api.ContainRequest, by api.Ac
 	if err != nil {
 		return api.Containment{}, fmt.Errorf("%w: %w", api.ErrInvalid, err)
 	}
-	before := time.Now()
 	e, err := c.a.contain.Apply(respond.Request{Scope: scope, By: by.Name, Reason: by.Reason, For: r.Duration})
 	if err != nil && !errors.Is(err, respond.ErrNotSaved) {
 		return api.Containment{}, fmt.Errorf("%w: %w", api.ErrInvalid, err)
 	}
-	v := containmentView(e)
-	for _, ev := range c.a.Recent(before.Add(-time.Second), csf.ContainmentApplied) {
-		if ev.Facts["containment"] == e.ID {
-			v.Sessions, _ = ev.Facts["sessions_ended"].(int)
-		}
-	}
-	return v, nil
+	return containmentView(e), nil
 }
 
 func (c containments) Lift(_ context.Context, id string, by api.Actor) error {

@@ -82,8 +82,11 @@ func TestContain(t *testing.T) {
 		ID       string `json:"id"`
 		Sessions int    `json:"sessions_ended"`
 	}
-	if err := json.Unmarshal([]byte(body), &c); err != nil || c.ID == "" {
+	if err := json.Unmarshal([]byte(body), &c); err != nil || c.ID == "" || c.Sessions != 1 {
 		t.Fatalf("%v %s", err, body)
+	}
+	if code, body := n.call(http.MethodGet, "/v1/containments", ""); code != http.StatusOK || !strings.Contains(body, `"sessions_ended":1`) {
+		t.Errorf("listed: %d %s", code, body)
 	}
 	if code := endOf(t, contained); code != csf.ReasonContained.Info().SQLSTATE && code != "57P01" {
 		t.Errorf("the session ended with %q", code)

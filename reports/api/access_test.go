@@ -100,6 +100,7 @@ func requests() map[string]request {
 		"list-holds":        {path: "/v1/holds", status: 200},
 		"apply-hold":        {path: "/v1/holds", body: `{"name":"case 7","from":"2026-01-01","to":"2026-02-01","reason":"litigation"}`, status: 201, object: "case 7"},
 		"release-hold":      {path: "/v1/holds/1?reason=settled", status: 204, object: "1"},
+		"erase-subject":     {path: "/v1/erasures", body: `{"kind":"identity","subject":"anna","reason":"request 12"}`, status: 200, object: "identity"},
 		"list-selftests":    {path: "/v1/selftests", status: 200},
 		"run-selftests":     {path: "/v1/selftests", body: `{"controls":["tls-required"]}`, status: 200, object: "tls-required"},
 		"list-sessions":     {path: "/v1/sessions", status: 200},
@@ -145,7 +146,7 @@ func TestEveryRouteForEveryRole(t *testing.T) {
 		}
 		for _, role := range append(api.Roles(), "nobody") {
 			n.estate.Reset()
-			may := role != "nobody" && (!slices.Contains(acts, route.ID) || role == api.RoleOperator || role == api.RoleAdmin) && (route.ID != "release-hold" || role == api.RoleApprover || role == api.RoleAdmin) || slices.Contains(open, route.ID)
+			may := role != "nobody" && (!slices.Contains(acts, route.ID) || role == api.RoleOperator || role == api.RoleAdmin) && (route.ID != "release-hold" || role == api.RoleApprover || role == api.RoleAdmin) && (route.ID != "erase-subject" || role == api.RoleAdmin) || slices.Contains(open, route.ID)
 			w := n.call(route.Method, req.path, n.tokens[role], req.body)
 			want, kind := req.status, csf.AdminAction
 			if !may {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -191,6 +192,46 @@ func (s *Server) applyHold(ctx context.Context, in *holdInput) (*struct{ Body Ho
 		return nil, err
 	}
 	return &struct{ Body Hold }{h}, nil
+}
+
+type eraseInput struct {
+	Body struct {
+		Kind    string `json:"kind" enum:"identity,address,session,value"`
+		Subject string `json:"subject" minLength:"1" maxLength:"500" doc:"Name of the identity, address, id of the session, or a fact's exact text"`
+		From    string `json:"from,omitempty" maxLength:"64" doc:"As of coverage; left out: open"`
+		To      string `json:"to,omitempty" maxLength:"64"`
+		Reason  string `json:"reason" minLength:"1" maxLength:"500" doc:"Stands in the log for ever: name no person"`
+	}
+}
+
+// eraseSubject records the kind of subject alone: whom it was is what the erasure takes out.
+func (s *Server) eraseSubject(ctx context.Context, in *eraseInput) (*struct{ Body Erasure }, error) {
+	by := actor(ctx, in.Body.Kind, in.Body.Reason)
+	if s.services.Erasures == nil {
+		return nil, missing("erasures")
+	}
+	r := ErasureRequest{Kind: in.Body.Kind, Subject: in.Body.Subject}
+	for _, end := range []struct {
+		text string
+		to   *time.Time
+	}{{in.Body.From, &r.Period.From}, {in.Body.To, &r.Period.To}} {
+		if end.text == "" {
+			continue
+		}
+		t, err := ParseMoment(end.text, s.now())
+		if err != nil {
+			return nil, err
+		}
+		*end.to = t
+	}
+	if !r.Period.From.IsZero() && !r.Period.To.IsZero() && !r.Period.From.Before(r.Period.To) {
+		return nil, fmt.Errorf("%w: the period ends before it begins", ErrInvalid)
+	}
+	done, err := s.services.Erasures.Erase(ctx, r, by)
+	if err != nil {
+		return nil, err
+	}
+	return &struct{ Body Erasure }{done}, nil
 }
 
 type releaseInput struct {

@@ -34,6 +34,7 @@ func (s *Server) register() {
 	add(s, "list-holds", s.listHolds)
 	add(s, "apply-hold", s.applyHold)
 	add(s, "release-hold", s.releaseHold)
+	add(s, "erase-subject", s.eraseSubject)
 	add(s, "list-selftests", s.listSelfTests)
 	add(s, "run-selftests", s.runSelfTests)
 	add(s, "list-sessions", s.listSessions)

@@ -49,6 +49,7 @@ func Routes() []Route {
 		{ID: "list-holds", Method: get, Path: "/v1/holds", Role: a, Tag: "evidence", Summary: "Holds on stored events"},
 		{ID: "apply-hold", Method: post, Path: "/v1/holds", Role: o, Tag: "evidence", Status: http.StatusCreated, Summary: "Keep the events of a period from retention and erasure"},
 		{ID: "release-hold", Method: del, Path: "/v1/holds/{id}", Role: RoleApprover, Tag: "evidence", Status: http.StatusNoContent, Summary: "Release a hold that another person applied"},
+		{ID: "erase-subject", Method: post, Path: "/v1/erasures", Role: RoleAdmin, Tag: "evidence", Summary: "Take the bodies out of all events that concern a subject; headers and proofs stay"},
 		{ID: "list-findings", Method: get, Path: "/v1/findings", Role: a, Tag: "evidence", Summary: "Findings, newest first"},
 		{ID: "list-reports", Method: get, Path: "/v1/reports", Role: a, Tag: "evidence", Summary: "Reports that were made"},
 		{ID: "make-report", Method: post, Path: "/v1/reports", Role: a, Tag: "evidence", Status: http.StatusAccepted, Summary: "Start the making of a report or an evidence pack"},

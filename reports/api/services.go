@@ -44,6 +44,7 @@ type Services struct {
 	Reports      ReportMaker
 	Proofs       ProofReader
 	Holds        HoldControl
+	Erasures     EraseControl
 	Custody      CustodyReader
 	Health       HealthReader
 	// Recorder takes the event of each call.
@@ -195,6 +196,13 @@ type HoldControl interface {
 	Apply(ctx context.Context, r HoldRequest, by Actor) (Hold, error)
 	// Release ends one; ErrConflict when the person applied it or it was released before.
 	Release(ctx context.Context, id int64, by Actor) error
+}
+
+// EraseControl takes personal data out of stored events.
+type EraseControl interface {
+	// Erase takes the bodies out of the events that concern a subject. ErrConflict under a hold, or when the node may not;
+	// ErrInvalid for a subject that is none.
+	Erase(ctx context.Context, r ErasureRequest, by Actor) (Erasure, error)
 }
 
 // CustodyReader says who touched evidence.

@@ -456,6 +456,20 @@ type Hold struct {
 	ReleaseReason string    `json:"release_reason,omitempty"`
 }
 
+// ErasureRequest says whose bodies go.
+type ErasureRequest struct {
+	// Kind is identity, address, session or value (any fact with exactly this text).
+	Kind, Subject string
+	// Period bounds the events by time; zero ends are open.
+	Period Period
+}
+
+// Erasure says what an erasure did. It does not repeat whom it concerned.
+type Erasure struct {
+	Events int64       `json:"events" doc:"Whose bodies were taken out now"`
+	Days   []time.Time `json:"days" doc:"With erased events, oldest first"`
+}
+
 // CustodyQuery selects accesses to evidence.
 type CustodyQuery struct {
 	Period Period

@@ -76,7 +76,7 @@ func New() *Estate {
 func (e *Estate) Services() api.Services {
 	return api.Services{
 		Coverage: e, Controls: e, Events: e, Finder: e, Load: loads{e}, Findings: e, Sessions: e, Containments: e, Registers: e, Upstreams: e,
-		Runbooks: e, SelfTests: e, Reports: e, Proofs: e, Holds: e, Custody: e, Health: e, Recorder: e, Stream: e.Stream,
+		Runbooks: e, SelfTests: e, Reports: e, Proofs: e, Holds: e, Erasures: e, Custody: e, Health: e, Recorder: e, Stream: e.Stream,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "csfproxy_sessions 25\n") }),
 		Version: api.Version{Version: "0.1.0", Commit: "abcdef0", Go: "go1.26", Node: "edge-1", Mapping: "1.0"},
 	}
@@ -500,6 +500,17 @@ func (e *Estate) Apply(_ context.Context, r api.HoldRequest, by api.Actor) (api.
 	defer e.mu.Unlock()
 	e.did("hold", r.Name, by)
 	return api.Hold{ID: 2, Name: r.Name, Period: r.Period, Reason: by.Reason, AppliedBy: by.Name, Applied: Now(), InForce: true}, nil
+}
+
+// Erase takes one body out; the address "held" is under a hold.
+func (e *Estate) Erase(_ context.Context, r api.ErasureRequest, by api.Actor) (api.Erasure, error) {
+	if r.Kind == "address" && r.Subject == "held" {
+		return api.Erasure{}, fmt.Errorf("%w: under the hold", api.ErrConflict)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.did("erase", r.Kind, by)
+	return api.Erasure{Events: 1, Days: []time.Time{Now().Truncate(24 * time.Hour)}}, nil
 }
 
 // Release ends hold 1.
