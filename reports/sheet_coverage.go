@@ -25,7 +25,7 @@ func (b *book) coverageSheet() {
 	}
 	var rows [][]any
 	for _, r := range b.model.Rows {
-		e, controls := linked{}, linked{text: strings.Join(r.Controls, "\n")}
+		e, controls := linked{}, linked{text: strings.Join(r.Controls, ", ")} // LibreOffice shows no line breaks in a cell with a link
 		if len(r.Controls) > 0 {
 			controls.target = b.to(sheetPopulation, r.Controls[0])
 		}

@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/csfproxy/csfproxy/internal/client"
+	"github.com/csfproxy/csfproxy/internal/config"
 	"github.com/csfproxy/csfproxy/reports/api"
 	"github.com/spf13/cobra"
 )
 
 func newContain(s *shared) *cobra.Command {
 	var reason string
-	var duration time.Duration
+	duration := config.Duration(15 * time.Minute)
 	add := &cobra.Command{Use: "add identity|source|database TARGET --for 15m --reason TEXT", Short: "Keep somebody out for a time and end their sessions", Args: exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch args[0] {
@@ -31,7 +32,7 @@ func newContain(s *shared) *cobra.Command {
 			}
 			var made api.Containment
 			if err := cl.Do(cmd.Context(), http.MethodPost, "/v1/containments", nil,
-				map[string]any{"kind": args[0], "target": args[1], "duration": duration.String(), "reason": reason}, &made); err != nil {
+				map[string]any{"kind": args[0], "target": args[1], "duration": time.Duration(duration).String(), "reason": reason}, &made); err != nil {
 				return err
 			}
 			if s.json {
@@ -41,7 +42,7 @@ func newContain(s *shared) *cobra.Command {
 				made.Expires.Format(time.RFC3339), made.Sessions)
 			return err
 		}}
-	add.Flags().DurationVar(&duration, "for", 15*time.Minute, "how long")
+	add.Flags().TextVar(&duration, "for", duration, "how long, such as 15m, 12h, 30d")
 	add.Flags().StringVar(&reason, "reason", "", "why; stands in the log")
 	lift := &cobra.Command{Use: "lift ID", Short: "End a containment before its time", Args: exactly(1), RunE: func(cmd *cobra.Command, args []string) error {
 		cl, err := client.New(s.node)

@@ -76,7 +76,7 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun(), newDemo(), newConfig(), newReport(s), newEvents(s), newSessions(s), newContain(s), newRunbook(s),
+	root.AddCommand(newRun(), newDemo(), newConfig(), newReport(s), newEvents(s), newSessions(s), newFindings(s), newContain(s), newRunbook(s), newHold(s), newErase(s),
 		newSelfTest(s), newProbe(), newWitness(), newLog(), newVerify(), newVersion())
 	return root
 }

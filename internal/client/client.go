@@ -75,18 +75,18 @@ func (c *Client) fromConfig(file string) error {
 			return errors.New("which node? Give --config FILE (the node's configuration) or --api HOST:PORT and --token")
 		}
 	}
-	cfg, err := config.Load(file, config.Options{})
+	node, err := config.LoadReach(file)
 	if err != nil {
 		return err
 	}
 	if c.base == "" {
-		if cfg.API.Address == "off" {
+		if node.Address == "off" {
 			return fmt.Errorf("%s: api.address is off: this node cannot be asked", file)
 		}
-		c.base = "http://" + dialable(cfg.API.Address)
-		if cfg.API.TLS.Cert != "" {
-			c.base = "https://" + dialable(cfg.API.Address)
-			if pem, err := os.ReadFile(cfg.API.TLS.Cert); err == nil {
+		c.base = "http://" + dialable(node.Address)
+		if node.Cert != "" {
+			c.base = "https://" + dialable(node.Address)
+			if pem, err := os.ReadFile(node.Cert); err == nil {
 				pool := x509.NewCertPool()
 				pool.AppendCertsFromPEM(pem)
 				c.http.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}
@@ -97,7 +97,7 @@ func (c *Client) fromConfig(file string) error {
 		if c.token != "" {
 			return nil
 		}
-		b, err := os.ReadFile(filepath.Join(cfg.Node.DataDir, "api-token-"+role))
+		b, err := os.ReadFile(filepath.Join(node.DataDir, "api-token-"+role))
 		if err == nil {
 			c.token = strings.TrimSpace(string(b))
 		} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
@@ -140,7 +140,7 @@ func (p *Problem) Error() string {
 	}
 	switch p.Status {
 	case http.StatusUnauthorized:
-		s += " (give --token @FILE or set " + TokenVariable + "; the first tokens are the files api-token-ROLE in node.data_dir)"
+		s += " (give --token @FILE or set " + TokenVariable + "; the tokens are those of api.tokens, or the files api-token-ROLE in node.data_dir)"
 	case http.StatusForbidden:
 		s += " (the token's role does not permit this)"
 	}
