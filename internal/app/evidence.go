@@ -2,10 +2,10 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -228,13 +228,9 @@ func (s selfTests) Results(ctx context.Context) ([]api.SelfTestResult, error) {
 		if s, ok := sandboxes[key(e)]; ok {
 			off, offDetail = outcome(selftest.Verdict(csf.FieldText(s, "result"))), csf.FieldText(s, "detail")
 		}
-		ms, _ := e.Facts["duration_ms"].(json.Number)
-		n, _ := ms.Int64()
-		if f, ok := e.Facts["duration_ms"].(float64); ok {
-			n = int64(f)
-		}
+		ms, _ := strconv.ParseInt(csf.FieldText(e, "duration_ms"), 10, 64)
 		control := csf.FieldText(e, "control")
-		out = append(out, api.SelfTestResult{ID: fmt.Sprintf("%s-%d", e.Node, e.Seq), Control: control, Title: titleOf(control), Time: e.Time, Milliseconds: n,
+		out = append(out, api.SelfTestResult{ID: fmt.Sprintf("%s-%d", e.Node, e.Seq), Control: control, Title: titleOf(control), Time: e.Time, Milliseconds: ms,
 			Outcome: outcome(selftest.Verdict(csf.FieldText(e, "result"))), Detail: csf.FieldText(e, "detail"), Sandbox: off, SandboxDetail: offDetail, Subcategories: csf.BuiltinMapping().Subcategories(control)})
 	}
 	return out, nil

@@ -60,10 +60,15 @@ func TestSelfTests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	took := int64(0)
 	for _, r := range shown {
+		took += r.Milliseconds
 		if r.Outcome != "passed" || r.Sandbox != "failed" || r.SandboxDetail == "" {
 			t.Errorf("the API shows of %s: %s, sandbox %q", r.Control, r.Outcome, r.Sandbox)
 		}
+	}
+	if took == 0 {
+		t.Error("the API says of each self-test that it took no time")
 	}
 	if len(shown) != len(results) {
 		t.Errorf("the API shows %d results of %d", len(shown), len(results))
