@@ -100,7 +100,7 @@ func BenchmarkWriter(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer r.Close()
-	w := r.Writer(nil)
+	w := r.Writer()
 	defer w.Close()
 	rec := record(1, 1)
 	b.ReportAllocs()

@@ -11,8 +11,8 @@ const durableGroups = 64
 
 // durableGroup is records that share a block, and who waits for it.
 type durableGroup struct {
-	data    []byte // block head and records
-	waiters []func(error)
+	data    []byte         // block head and records
+	waiters []chan<- error // each takes one without waiting
 	seq     uint64
 	err     error
 }
@@ -24,36 +24,20 @@ type durableGroup struct {
 // So that no statement reaches a server without its record, a record with OutcomeBegun is made durable before the
 // statement is forwarded; the record of its end follows by Record or a StatementWriter.
 func (r *StatementRecorder) Durable(ctx context.Context, records ...StatementRecord) error {
-	result := make(chan error, 1)
-	r.DurableFunc(func(err error) { result <- err }, records...)
-	select {
-	case err := <-result:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// DurableFunc is Durable for an event loop: it does not wait, and calls done from another goroutine. done must not block
-// and must not call the recorder. Whoever calls it bounds how many are under way, by the statements of its sessions.
-func (r *StatementRecorder) DurableFunc(done func(error), records ...StatementRecord) {
 	switch {
 	case len(records) == 0:
-		done(nil)
-		return
+		return nil
 	case len(records) > maxBlockRecords:
-		done(fmt.Errorf("statement recorder: %d records at once, at most %d", len(records), maxBlockRecords))
-		return
+		return fmt.Errorf("statement recorder: %d records at once, at most %d", len(records), maxBlockRecords)
 	case r.opts.Synced == nil:
-		done(errors.New("statement recorder: it was made without a way to wait for the disk"))
-		return
+		return errors.New("statement recorder: it was made without a way to wait for the disk")
 	}
+	result := make(chan error, 1)
 	r.mu.Lock()
 	if r.closed {
 		r.mu.Unlock()
 		r.count(func(s *RecorderStats) { s.Lost += uint64(len(records)) })
-		done(ErrClosed)
-		return
+		return ErrClosed
 	}
 	size := len(records) * statementSize
 	if n := len(r.urgent); n == 0 || len(r.urgent[n-1].data)+size > blockHead+maxBlockRecords*statementSize {
@@ -65,9 +49,15 @@ func (r *StatementRecorder) DurableFunc(done func(error), records ...StatementRe
 		g.data = append(g.data, make([]byte, statementSize)...)
 		records[i].put(g.data[n:])
 	}
-	g.waiters = append(g.waiters, done)
+	g.waiters = append(g.waiters, result)
 	r.mu.Unlock()
 	wake(r.work)
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // takeUrgent gives the next group that is to be appended. The caller holds mu.
@@ -93,8 +83,8 @@ func (r *StatementRecorder) confirm() {
 		if g.err == nil {
 			g.err = r.opts.Synced(context.Background(), g.seq)
 		}
-		for _, done := range g.waiters {
-			done(g.err)
+		for _, w := range g.waiters {
+			w <- g.err
 		}
 	}
 }

@@ -53,13 +53,10 @@ type fullBlock struct {
 // RecorderOptions says where the blocks go.
 type RecorderOptions struct {
 	// Append takes the events: Spool.Append. While it says ErrFull records are dropped and counted, and the first
-	// block after it says how many are missing (fact "lost"), unless Hold is set.
+	// block after it says how many are missing (fact "lost").
 	Append func(csf.Event) (uint64, error)
 	// Synced waits until the event of a number outlives a power cut: Spool.WaitSynced. Only Durable needs it.
 	Synced func(ctx context.Context, seq uint64) error
-	// Hold keeps a block that Append refuses with ErrFull and offers it again every 20 ms until it is taken. The blocks
-	// behind it wait, so that Record and the writers come to wait too: nothing is lost, and statements stand still.
-	Hold bool
 	// KindName names StatementRecord.Kind in the fact "kinds"; nil writes the number.
 	KindName func(uint8) string
 	// Age closes a block that is not full; 0 means 50 ms.
@@ -101,9 +98,6 @@ const waitingBlocks = 8
 
 // freeBlocks is how many blocks of memory are kept for the next records, 2 MiB.
 const freeBlocks = 32
-
-// holdRetry is how often a block that the spool has no room for is offered again.
-const holdRetry = 20 * time.Millisecond
 
 // Record adds a record. It allocates nothing once buffers are in use, and waits only when blocks cannot be compressed
 // as fast as they fill. After Close the record is counted as lost.
@@ -204,21 +198,14 @@ func (r *StatementRecorder) flushAll(open bool, lost uint64) uint64 {
 
 // giveBack makes a block's memory free for the next one and tells its writer.
 func (r *StatementRecorder) giveBack(b fullBlock) {
-	var ready func()
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if len(r.free) < freeBlocks {
 		r.free = append(r.free, b.data[:blockHead])
 	}
-	if w := b.writer; w != nil {
-		w.lent--
-		if w.waiting && w.lent <= writerResumes {
-			w.waiting, ready = false, w.ready
-		}
+	if b.writer != nil {
+		b.writer.lent--
 		r.taken.Broadcast()
-	}
-	r.mu.Unlock()
-	if ready != nil {
-		ready()
 	}
 }
 
@@ -230,27 +217,12 @@ func (r *StatementRecorder) flush(b []byte, lost uint64) (seq, nowLost uint64, e
 		e.Facts["lost"] = lost
 	}
 	seq, err = r.opts.Append(e)
-	for r.opts.Hold && errors.Is(err, ErrFull) && r.pause() {
-		seq, err = r.opts.Append(e)
-	}
 	if err != nil {
 		r.count(func(s *RecorderStats) { s.Lost += n; s.Err = err })
 		return 0, lost + n, err
 	}
 	r.count(func(s *RecorderStats) { s.Records += n; s.Blocks++; s.Err = nil })
 	return seq, 0, nil
-}
-
-// pause waits for the next try; false when the recorder closes.
-func (r *StatementRecorder) pause() bool {
-	t := time.NewTimer(holdRetry)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-r.stop:
-		return false
-	}
 }
 
 // event makes the event of a block: the records compressed, and what they add up to.

@@ -4,42 +4,26 @@ import (
 	"time"
 )
 
-// The blocks that a writer may have: writerBlocks with the recorder, about 60 KiB each, and the one that it fills. From
-// writerPauses on it asks its owner to pause, so that what is already under way still finds room; at writerResumes it
-// says that there is room again.
-const (
-	writerBlocks  = 8
-	writerPauses  = 4
-	writerResumes = 2
-)
+// writerBlocks is how many blocks of a writer the recorder may have, about 60 KiB each, beside the one that it fills.
+const writerBlocks = 8
 
 // StatementWriter gathers the statement records of one goroutine, an event loop for instance, without a lock: it
 // takes the recorder's lock once for a block. None of its methods may be called from two goroutines at the same time.
 //
-// A writer neither drops records nor grows: when the recorder falls behind, Record first says that there is little
-// room (the owner then stops reading from its sessions until Room says true, of which ready tells), and waits when
-// there is none left, after at least 3,072 more records.
+// A writer neither drops records nor grows: when the recorder is writerBlocks blocks behind, Record waits.
 type StatementWriter struct {
-	r     *StatementRecorder
-	ready func()
-	cur   []byte // the owner's: block head and records; nil before the first record
-	due   time.Time
-
-	// These are guarded by r.mu.
-	lent    int  // blocks that the recorder has
-	waiting bool // Room said no, and ready has not been called
+	r    *StatementRecorder
+	cur  []byte // the owner's: block head and records; nil before the first record
+	due  time.Time
+	lent int // blocks that the recorder has; guarded by r.mu
 }
 
-// Writer gives a writer for one goroutine. ready, which may be nil, is called from another goroutine when there is room
-// after Record or Room said that there was none; it must not block and must not call the writer: an event loop wakes
-// itself with it. Close the writer before the recorder.
-func (r *StatementRecorder) Writer(ready func()) *StatementWriter {
-	return &StatementWriter{r: r, ready: ready}
-}
+// Writer gives a writer for one goroutine. Close it before the recorder.
+func (r *StatementRecorder) Writer() *StatementWriter { return &StatementWriter{r: r} }
 
-// Record adds a record; it copies rec and allocates nothing once buffers are in use. room is false when the recorder is
-// behind; see StatementWriter. After the recorder's Close a record is counted as lost.
-func (w *StatementWriter) Record(rec *StatementRecord) (room bool) {
+// Record adds a record; it copies rec and allocates nothing once buffers are in use. After the recorder's Close a record is
+// counted as lost.
+func (w *StatementWriter) Record(rec *StatementRecord) {
 	if w.cur == nil {
 		w.r.mu.Lock()
 		w.cur = w.r.buffer()
@@ -49,11 +33,9 @@ func (w *StatementWriter) Record(rec *StatementRecord) (room bool) {
 	n := len(w.cur)
 	w.cur = w.cur[:n+statementSize]
 	rec.put(w.cur[n:])
-	if len(w.cur) < blockHead+maxBlockRecords*statementSize {
-		return true
+	if len(w.cur) == blockHead+maxBlockRecords*statementSize {
+		w.Flush()
 	}
-	w.Flush()
-	return w.Room()
 }
 
 // Due is when the owner must call Flush at the latest: when the first record of the block is Age old. It is zero while
@@ -88,17 +70,6 @@ func (w *StatementWriter) Flush() {
 	w.cur = nil
 	r.mu.Unlock()
 	wake(r.work)
-}
-
-// Room says whether the owner may go on reading. After a no, ready is called once when there is room.
-func (w *StatementWriter) Room() bool {
-	w.r.mu.Lock()
-	defer w.r.mu.Unlock()
-	if w.r.closed || w.lent < writerPauses || w.waiting && w.lent <= writerResumes {
-		return true
-	}
-	w.waiting = true
-	return false
 }
 
 // Close hands over what is left.

@@ -123,7 +123,7 @@ func (r *records) RecordBegun(ctx context.Context, begun []store.StatementRecord
 
 // NewStatementWriter gives an event loop a block of its own.
 func (r *records) NewStatementWriter() proxy.StatementWriter {
-	return statementWriter{r.statements.Writer(nil), r.counters}
+	return statementWriter{r.statements.Writer(), r.counters}
 }
 
 // statementWriter counts what it hands to the recorder's writer.
@@ -134,7 +134,7 @@ type statementWriter struct {
 
 func (w statementWriter) Write(s *store.StatementRecord) {
 	w.counters.count(s)
-	w.Record(s) // it waits where there is no room; until then nothing need pause
+	w.Record(s)
 }
 
 // Available says whether a new session's records can be taken.

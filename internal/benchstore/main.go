@@ -178,7 +178,7 @@ func statements(ctx context.Context, p plan, url string) error {
 	const writers = 2
 	for l := range writers {
 		loops.Go(func() {
-			w := r.Writer(nil)
+			w := r.Writer()
 			defer w.Close()
 			rec := store.StatementRecord{Protocol: 'P', SQLSTATE: [5]byte{'0', '0', '0', '0', '0'}}
 			for n := range p.records / writers {
