@@ -409,7 +409,7 @@ func TestNoMoreFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := p.cmd.Wait(); err != nil {
-		t.Errorf("the node ended with %v", err)
+		t.Errorf("the node ended with %v\n%s", err, &p.log)
 	}
 	s.Store = s.StoreURL                                     // the same again
 	list := startNode(t, s).every(csf.Of(csf.LimitExceeded)) // what had not been stored is stored now
