@@ -20,7 +20,7 @@ var kindTable = []KindInfo{
 
 	{Kind: StartupRefused, Doc: "A StartupMessage was refused.", Fields: []string{"listener", "claimed_user", "claimed_database", "parameter", "detail", "owner", "approved_by", "expires", "header", "signed", "version", "destination", "major", "minor", "side", "key"}},
 	{Kind: CancelForwarded, Doc: "A CancelRequest with the key of a live session was passed to its upstream.", Fields: []string{"listener"}},
-	{Kind: CancelRefused, Doc: "A CancelRequest was refused.", Fields: []string{"listener", "detail"}},
+	{Kind: CancelRefused, Doc: "A CancelRequest was refused.", Fields: []string{"listener", "detail", "side", "key", "type"}},
 
 	{Kind: AuthzDenied, Doc: "The register of identities or a containment refused the session.", Fields: []string{"listener", "claimed_user", "claimed_database", "detail", "containment"}},
 	{Kind: AuthSucceeded, Doc: "A client proved who it is.", Fields: []string{"method", "user"}},

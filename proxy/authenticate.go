@@ -139,7 +139,7 @@ func (s *Session) serveClient(ctx context.Context, methods auth.Methods) (auth.R
 	var v auth.Verifier
 	var err error
 	if ref := s.ident.Auth.Verifier.Value; ref == "query" {
-		if v, err = s.srv.opt.Verifiers.Verifier(ctx, s.ident.Cluster, s.facts.User); errors.Is(err, auth.ErrNoVerifier) || errors.Is(err, auth.ErrPasswordExpired) {
+		if v, err = s.queriedVerifier(ctx); errors.Is(err, auth.ErrNoVerifier) || errors.Is(err, auth.ErrPasswordExpired) {
 			v = s.mockVerifier()
 		} else if err != nil {
 			return auth.Result{}, &refusal{reason: csf.ReasonUpstreamDown, err: err, detail: "cannot read the verifier"}
@@ -184,6 +184,14 @@ func (s *Session) mockVerifier() auth.Verifier {
 	return auth.MockVerifier(s.srv.opt.MockSecret, s.facts.User, s.snap.register.iterations)
 }
 
+// queriedVerifier reads the user's verifier from the cluster. A server that stands still holds the login no longer than its
+// deadline.
+func (s *Session) queriedVerifier(ctx context.Context) (auth.Verifier, error) {
+	ctx, cancel := context.WithDeadline(ctx, s.deadline())
+	defer cancel()
+	return s.srv.opt.Verifiers.Verifier(ctx, s.ident.Cluster, s.facts.User)
+}
+
 // nearVerifier is a mock for a claim that the register refuses. Where a row names the user and does not cover the rest, the
 // challenge is the one that the row would bring: another would tell that the user is registered for something else.
 func (s *Session) nearVerifier(ctx context.Context) auth.Verifier {
@@ -192,7 +200,7 @@ func (s *Session) nearVerifier(ctx context.Context) auth.Verifier {
 	}
 	v, err := auth.ParseVerifier(s.ident.Auth.Verifier.Value)
 	if s.ident.Auth.Verifier.Value == "query" {
-		v, err = s.srv.opt.Verifiers.Verifier(ctx, s.ident.Cluster, s.facts.User)
+		v, err = s.queriedVerifier(ctx)
 	}
 	if err != nil {
 		return s.mockVerifier()
