@@ -10,6 +10,7 @@ import (
 
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/internal/config"
+	"github.com/csfproxy/csfproxy/proxy"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -145,4 +146,39 @@ func TestRefusals(t *testing.T) {
 			in.waitFor(tt.kind, tt.reason)
 		})
 	}
+}
+
+// TestStates: what a session does is named as pg_stat_activity names it, and how both legs are protected.
+func TestStates(t *testing.T) {
+	in := start(t, nil)
+	conn := in.connect("app", "verify-full")
+	state := func() string {
+		t.Helper()
+		all := in.srv.Sessions()
+		if len(all) != 1 {
+			t.Fatalf("%d sessions", len(all))
+		}
+		if all[0].TLS != "TLS 1.3" || all[0].UpstreamTLS != "TLS 1.3" {
+			t.Errorf("legs: %q and %q", all[0].TLS, all[0].UpstreamTLS)
+		}
+		return all[0].State
+	}
+	for _, step := range [][2]string{{"SELECT 1", "idle"}, {"BEGIN", "idle in transaction"}, {"SELECT nothing", "idle in transaction (aborted)"}, {"ROLLBACK", "idle"}} {
+		conn.Exec(t.Context(), step[0])
+		if got := state(); got != step[1] {
+			t.Errorf("after %s: %s, want %s", step[0], got, step[1])
+		}
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		conn.Exec(t.Context(), "SELECT pg_sleep(30)")
+	}()
+	for deadline := time.Now().Add(20 * time.Second); state() != "active"; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a statement that runs is not seen")
+		}
+	}
+	in.srv.End(func(proxy.View) bool { return true }, csf.ReasonKilled, "test")
+	<-ended
 }

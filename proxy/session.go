@@ -223,8 +223,10 @@ type View struct {
 	Source      string         `json:"source,omitempty"`
 	Cluster     string         `json:"cluster"`
 	Upstream    string         `json:"upstream"`
-	TLS         string         `json:"tls,omitempty"`
+	TLS         string         `json:"tls,omitempty"`          // version of the client leg
+	UpstreamTLS string         `json:"upstream_tls,omitempty"` // of the other one
 	Method      string         `json:"method"`
+	State       string         `json:"state"` // as PostgreSQL names it in pg_stat_activity
 	Started     time.Time      `json:"started"`
 	LastActive  time.Time      `json:"last_active"`
 	BytesIn     int64          `json:"bytes_in"`
@@ -238,7 +240,7 @@ func (s *Session) view() View {
 	v := View{
 		ID: s.facts.ID, Identity: s.identityName(), Risk: s.facts.Risk, User: s.facts.User, Database: s.facts.Database,
 		Application: s.application, Listener: s.lst.cfg.Name, Client: s.addr, Peer: s.peer,
-		Cluster: s.clusterName(), Upstream: s.memberName(), Method: s.method.String(), Started: s.bound,
+		Cluster: s.clusterName(), Upstream: s.memberName(), Method: s.method.String(), State: s.state(), Started: s.bound,
 		LastActive: s.accepted.Add(time.Duration(s.lastActive.Load())).UTC(), BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(),
 		Statements: s.statements.Load(), Errors: s.errors.Load(), SelfTest: s.selfTest,
 	}
@@ -248,5 +250,27 @@ func (s *Session) view() View {
 	if s.tlsState != nil {
 		v.TLS = tls.VersionName(s.tlsState.Version)
 	}
+	if s.up != nil && s.up.TLS != nil {
+		v.UpstreamTLS = tls.VersionName(s.up.TLS.Version)
+	}
 	return v
+}
+
+// state names what the session does. It does not wait for one whose bytes are being looked at: that one is active.
+func (s *Session) state() string {
+	if !s.convMu.TryLock() {
+		return "active"
+	}
+	defer s.convMu.Unlock()
+	switch {
+	case s.conv == nil:
+		return "idle"
+	case s.conv.Outstanding() > 0:
+		return "active"
+	case s.conv.Status() == 'T':
+		return "idle in transaction"
+	case s.conv.Status() == 'E':
+		return "idle in transaction (aborted)"
+	}
+	return "idle"
 }

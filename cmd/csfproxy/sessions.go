@@ -28,10 +28,10 @@ func newSessions(s *shared) *cobra.Command {
 		}
 		var rows [][]string
 		for _, v := range all {
-			rows = append(rows, []string{v.ID, v.Identity, v.Risk, v.Database, v.Client.String(), v.Source, cmp.Or(v.TLS, "plaintext"), v.Upstream,
+			rows = append(rows, []string{v.ID, v.Identity, v.Risk, v.Database, v.Client.String(), v.Source, cmp.Or(v.TLS, "plaintext"), v.Upstream, v.State,
 				time.Since(v.Started).Round(time.Second).String(), strconv.FormatInt(v.Statements, 10), bytesText(v.BytesIn), bytesText(v.BytesOut)})
 		}
-		return printTable(cmd.OutOrStdout(), "no session", []string{"id", "identity", "risk", "database", "client", "source", "tls", "upstream", "age", "statements", "received", "sent"}, rows)
+		return printTable(cmd.OutOrStdout(), "no session", []string{"id", "identity", "risk", "database", "client", "source", "tls", "upstream", "state", "age", "statements", "received", "sent"}, rows)
 	}}
 	var reason string
 	kill := &cobra.Command{Use: "kill ID", Short: "End a session with 57P01", Args: exactly(1), RunE: func(cmd *cobra.Command, args []string) error {

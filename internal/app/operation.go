@@ -23,7 +23,7 @@ func (s sessions) Sessions(context.Context) ([]api.Session, error) {
 	for _, v := range s.a.ingress.Sessions() {
 		out = append(out, api.Session{
 			ID: v.ID, Identity: v.Identity, Risk: v.Risk, User: v.User, Database: v.Database, Application: v.Application, Listener: v.Listener,
-			Client: v.Client, Peer: v.Peer, Source: v.Source, TLS: v.TLS, AuthMethod: v.Method, Cluster: v.Cluster, Upstream: v.Upstream,
+			Client: v.Client, Peer: v.Peer, Source: v.Source, TLS: v.TLS, UpstreamTLS: v.UpstreamTLS, AuthMethod: v.Method, State: v.State, Cluster: v.Cluster, Upstream: v.Upstream,
 			Started: v.Started, LastActive: v.LastActive, BytesIn: v.BytesIn, BytesOut: v.BytesOut, Statements: v.Statements,
 			Errors: v.Errors, SelfTest: v.SelfTest,
 		})

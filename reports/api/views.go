@@ -163,12 +163,12 @@ type Session struct {
 	Client      netip.AddrPort `json:"client"`
 	Peer        netip.AddrPort `json:"peer"`
 	Source      string         `json:"source,omitempty"`
-	TLS         string         `json:"tls,omitempty" doc:"Version and cipher of the client leg; empty: plaintext"`
-	UpstreamTLS string         `json:"upstream_tls,omitempty"`
+	TLS         string         `json:"tls,omitempty" doc:"Version on the client leg; empty: plaintext"`
+	UpstreamTLS string         `json:"upstream_tls,omitempty" doc:"Version on the leg to the upstream; empty: plaintext"`
 	AuthMethod  string         `json:"auth_method,omitempty"`
 	Cluster     string         `json:"cluster"`
 	Upstream    string         `json:"upstream"`
-	State       string         `json:"state" doc:"State of the protocol, such as idle or in_query"`
+	State       string         `json:"state" enum:"idle,active,idle in transaction,idle in transaction (aborted)" doc:"As PostgreSQL names it in pg_stat_activity"`
 	Started     time.Time      `json:"started"`
 	LastActive  time.Time      `json:"last_active,omitzero"`
 	// BytesIn came from the client, BytesOut went to it.
