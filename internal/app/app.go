@@ -63,7 +63,8 @@ type App struct {
 	http      *api.Listener
 	mock      []byte
 	started   time.Time
-	startSeq  uint64 // of this run's first event when the run before died, else 0
+	syslog    atomic.Pointer[telemetry.Syslog] // nil without telemetry.syslog
+	startSeq  uint64                           // of this run's first event when the run before died, else 0
 
 	shelf *reportShelf
 
@@ -208,6 +209,7 @@ func (a *App) openSpool(context.Context) error {
 		}
 		a.onStop("syslog", func(context.Context) error { s.Close(); return nil })
 		a.records.look(s.Send)
+		a.syslog.Store(s)
 	}
 	a.records.Record(csf.Event{Kind: csf.NodeStarted, Facts: csf.Facts{"version": a.opt.Version, "pid": os.Getpid(), "log": found.Log}})
 	if !found.Fresh && !found.Clean {
@@ -219,14 +221,22 @@ func (a *App) openSpool(context.Context) error {
 
 func (a *App) openTelemetry(ctx context.Context) error {
 	cfg := a.cfg.Load()
+	readings := telemetry.Readings{
+		Sessions:     func() int { return a.sessionCount() },
+		Containments: func() int { return a.containmentCount() },
+		Spool:        a.spoolReading,
+		StoreUp:      func() bool { return a.keeper != nil && a.keeper.up() },
+	}
+	if cfg.Telemetry.Syslog != "" {
+		readings.Syslog = func() (sent, dropped uint64) {
+			if s := a.syslog.Load(); s != nil {
+				return s.Counts()
+			}
+			return 0, 0
+		}
+	}
 	t, err := telemetry.New(ctx, telemetry.Options{
-		OTLP: cfg.Telemetry.OTLP, Node: cfg.Node.Name, Version: a.opt.Version, Commit: commit(),
-		Readings: telemetry.Readings{
-			Sessions:     func() int { return a.sessionCount() },
-			Containments: func() int { return a.containmentCount() },
-			Spool:        a.spoolReading,
-			StoreUp:      func() bool { return a.keeper != nil && a.keeper.up() },
-		},
+		OTLP: cfg.Telemetry.OTLP, Node: cfg.Node.Name, Version: a.opt.Version, Commit: commit(), Readings: readings,
 	})
 	if err != nil {
 		return err

@@ -37,6 +37,7 @@ type setup struct {
 	Member     string   // address of the cluster's member, the tests' server
 	Protocol   string   // asked of the member, 3.2
 	API        string
+	Syslog     string // target of telemetry.syslog
 	Log        string // the value of log
 	StoreURL   string // of the event store as the test reads it, "" for a private one
 }
@@ -66,7 +67,7 @@ respond: {exempt: [127.0.0.0/8]}
 csf: {mapping: builtin}
 store: { {{if .StoreURL}}url: "{{.StoreURL}}", {{end}}retention: 400d}
 api: {address: "{{.API}}"}
-telemetry: {prometheus: true}
+telemetry: {prometheus: true{{if .Syslog}}, syslog: "{{.Syslog}}"{{end}}}
 selftest: {every: 0s}
 {{if .Log}}log: {{.Log}}
 {{end}}`
