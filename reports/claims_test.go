@@ -12,7 +12,6 @@ import (
 
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 )
 
@@ -253,39 +252,6 @@ func TestTimesAndCustody(t *testing.T) {
 	}
 	if want := []string{"ann  report.generated r-1", "bob auditor GET /v1/reports/{id}/download r-1"}; !slices.Equal(custody, want) {
 		t.Errorf("custody %q, want %q", custody, want)
-	}
-}
-
-// TestHeaderView takes the bodies away, as a pack may, and makes the report from what is left.
-func TestHeaderView(t *testing.T) {
-	s := goodEvents()
-	s.add(csf.ReportGenerated, "", csf.Facts{"by": "ann", "format": "xlsx", "report": "r-1"})
-	s.add(csf.AdminAction, "", csf.Facts{"by": "bob", "action": "GET /v1/reports/{id}/download"})
-	bodies := []string{"by", "owner", "approved_by", "name", "detail", "user", "claimed_user", "subject", "receiver", "database", "object", "report", "application_name"}
-	var headers EventSlice
-	for _, e := range s.events {
-		f := csf.Facts{}
-		for k, v := range e.Facts {
-			if slices.Contains(bodies, k) {
-				v = "withheld"
-			}
-			f[k] = v
-		}
-		e.Facts = f
-		if e.Identity != "" {
-			e.Identity = "withheld"
-		}
-		headers = append(headers, e)
-	}
-	full, bare := collect(t, s.events, withLog), collect(t, headers, withLog)
-	if cmp.Equal(full, bare, cmpopts.EquateEmpty()) {
-		t.Error("the bodies make no difference at all: the test takes nothing away")
-	}
-	if d := cmp.Diff(HeaderView(full), HeaderView(bare), cmpopts.EquateEmpty()); d != "" {
-		t.Errorf("the header views differ: %s", d)
-	}
-	if d := cmp.Diff(full, collect(t, s.events, withLog)); d != "" {
-		t.Errorf("HeaderView changed its argument: %s", d)
 	}
 }
 

@@ -213,7 +213,7 @@ func TestExpiryAndRestart(t *testing.T) {
 		}
 		short, _ := first.Apply(Request{Scope: Identity("short"), By: "ada", For: time.Minute})
 		long, _ := first.Apply(Request{Scope: scope(t, ScopeSource, "2001:db8::/48"), By: "ada", Reason: "r", For: time.Hour})
-		until, _ := first.Apply(Request{Scope: Database("d"), By: "ada"})
+		until, _ := first.Apply(Request{Scope: Scope{Kind: ScopeDatabase, Name: "d"}, By: "ada"})
 		time.Sleep(2 * time.Minute)
 
 		s := &sink{}

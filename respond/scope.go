@@ -41,9 +41,6 @@ func Source(a netip.Addr) Scope {
 // Identity is the scope of a registered identity.
 func Identity(name string) Scope { return Scope{Kind: ScopeIdentity, Name: name} }
 
-// Database is the scope of a database name, in all clusters.
-func Database(name string) Scope { return Scope{Kind: ScopeDatabase, Name: name} }
-
 // ParseScope reads a scope as people write it: kind and subject, where a source is an address or a prefix.
 func ParseScope(kind, subject string) (Scope, error) {
 	switch ScopeKind(kind) {

@@ -106,9 +106,3 @@ func joinHashes(hashes []tlog.Hash) []byte {
 	}
 	return out
 }
-
-// LeafHash gives the hash of a payload's leaf in the tree. It is the same before and after Withhold.
-func LeafHash(payload []byte) (tlog.Hash, error) {
-	var l leafHasher
-	return l.hash(payload)
-}

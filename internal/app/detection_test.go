@@ -17,7 +17,7 @@ func TestGate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, scope := range []respond.Scope{respond.Source(netip.MustParseAddr("192.0.2.7")), respond.Identity("rogue"), respond.Database("ledger")} {
+	for _, scope := range []respond.Scope{respond.Source(netip.MustParseAddr("192.0.2.7")), respond.Identity("rogue"), {Kind: respond.ScopeDatabase, Name: "ledger"}} {
 		if _, err := c.Apply(respond.Request{Scope: scope, By: "test", Reason: "test", For: time.Hour}); err != nil {
 			t.Fatal(err)
 		}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/csfproxy/csfproxy/csf"
-	"github.com/csfproxy/csfproxy/reports"
 	"github.com/csfproxy/csfproxy/reports/api"
 	"github.com/csfproxy/csfproxy/reports/api/apitest"
 )
@@ -215,22 +214,6 @@ func TestDownload(t *testing.T) {
 	if h := w.Header(); w.Body.String() != "PK\x03\x04!" || !strings.Contains(h.Get("Content-Type"), "spreadsheetml") ||
 		h.Get("Content-Disposition") != `attachment; filename="csfproxy-20260130-20260301.xlsx"` || h.Get("Content-Length") != "5" {
 		t.Errorf("%v %q", h, w.Body)
-	}
-}
-
-func TestCoverageOfAModel(t *testing.T) {
-	m := reports.Model{Headline: "h", Rows: []reports.Row{{ID: "PR.DS-02", Function: "PROTECT", Category: "PR.DS", Outcome: "o", Mode: csf.ModeEnforce, State: csf.StateStale, Reason: "r",
-		Controls: []string{csf.Controls()[0].ID}, Population: 3, TestsRun: 2, TestsFailed: 1, Excepted: 4}},
-		Controls:  []reports.Control{{ID: csf.Controls()[0].ID, Title: "t", SelfTest: "s"}},
-		SelfTests: []reports.SelfTest{{Control: csf.Controls()[0].ID, Last: apitest.Now(), LastResult: "passed"}}}
-	c, controls := api.CoverageOf(m), api.ControlsOf(m)
-	row := c.Rows[0]
-	if row.Function != "PR" || row.State != "STALE" || row.Why != "r" || row.Population != 3 || row.SelfTestsFailed != 1 || row.Exceptions != 4 || c.States["STALE"] != 1 || c.States["EFFECTIVE"] != 0 || len(c.States) != len(csf.States()) {
-		t.Errorf("coverage %+v", c)
-	}
-	d, ok := api.Detail(c, controls, "PR.DS-02")
-	if !ok || len(d.Controls) != 1 || !d.Controls[0].Tested || d.Controls[0].LastOutcome != "passed" || len(d.Controls[0].Kinds) == 0 {
-		t.Errorf("detail %+v", d)
 	}
 }
 
