@@ -102,13 +102,16 @@ func Subcategories() []Subcategory { return append([]Subcategory(nil), subcatego
 
 // Lookup gives the subcategory with the id. Only the literal ids of CSF 2.0 are found: for an id of CSF 1.1
 // that 2.0 withdrew the error is a *WithdrawnError that says where its outcome went, for every other string
-// it is ErrUnknownID.
+// it is ErrUnknownID, which names the ids of 2.0 for one that only CSF 1.1 wrote so ("ID.AM-1").
 func Lookup(id string) (Subcategory, error) {
 	if i, ok := subcategoryIndex[id]; ok {
 		return subcategoryTable[i], nil
 	}
 	if w, ok := withdrawnIndex[normalize11(id)]; ok {
 		return Subcategory{}, &WithdrawnError{ID: w.ID, Moved: w.Moved, Targets: append([]string(nil), w.Targets...)}
+	}
+	if targets := translate(id); len(targets) > 0 {
+		return Subcategory{}, fmt.Errorf("%q: %w: of CSF 1.1, now %s", id, ErrUnknownID, strings.Join(targets, ", "))
 	}
 	return Subcategory{}, fmt.Errorf("%q: %w", id, ErrUnknownID)
 }

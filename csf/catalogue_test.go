@@ -121,18 +121,18 @@ func TestTranslate(t *testing.T) {
 		t.Errorf("%d withdrawn subcategories and %d categories, want 79 and 12", subcategories, categories)
 	}
 	for _, tt := range []struct{ id, want string }{
-		{"DE.AE-3", "DE.AE-03 DE.AE-07"},
+		{"DE.AE-3", "DE.AE-03, DE.AE-07"},
 		{"PR.PT-05", "PR.IR-03"},
 		{"RC.CO-02", "RC.CO-04"},
 		{"DE.DP-2", "DE.AE"},
+		{"ID.AM-1", "ID.AM-01"},
 	} {
-		got, err := Translate(tt.id)
-		if err != nil || strings.Join(got, " ") != tt.want {
-			t.Errorf("Translate(%s) = %v, %v, want %s", tt.id, got, err, tt.want)
+		if _, err := Lookup(tt.id); err == nil || !strings.HasSuffix(err.Error(), " "+tt.want) {
+			t.Errorf("Lookup(%s): %v, want it to name %s", tt.id, err, tt.want)
 		}
 	}
-	if _, err := Translate("PR.AA-01"); !errors.Is(err, ErrUnknownID) {
-		t.Errorf("Translate of an id that only 2.0 has: %v", err)
+	if _, err := Lookup("PR.AA-1"); !errors.Is(err, ErrUnknownID) || strings.Contains(err.Error(), "1.1") {
+		t.Errorf("an id of neither: %v", err)
 	}
 }
 

@@ -195,20 +195,6 @@ func Spans(c Control, list []Exception, from, to time.Time) []Span {
 	return out
 }
 
-// Split says of one event whether it is a violation of the control, and if so whether an exception covers it, by its id.
-// It agrees with Spans, event by event.
-func Split(c Control, list []Exception, e Event) (violation bool, exception string) {
-	if !slices.ContainsFunc(c.Violations, func(f Filter) bool { return f.Match(e) }) {
-		return false, ""
-	}
-	for _, x := range list {
-		if x.InForce(e.Time) && slices.ContainsFunc(x.Covered(c), func(f Filter) bool { return f.Match(e) }) {
-			return true, x.ID
-		}
-	}
-	return true, ""
-}
-
 // Waivers gives the waivers of a control that were in force at some time of the period, and the id of one that is in
 // force at now, "" when there is none.
 func Waivers(control string, list []Exception, from, to, now time.Time) (n int64, inForce string) {
@@ -244,40 +230,3 @@ func (x Exception) Event() Event {
 }
 
 func stampOf(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
-
-// ExceptionOf reads an exception back from the event that announces it. Owner, ApprovedBy and Reason are empty where the
-// event's body is withheld.
-func ExceptionOf(e Event) (Exception, error) {
-	x := Exception{ID: FieldText(e, "exception"), Control: FieldText(e, "control"), Waiver: FieldText(e, "waiver") == "true",
-		Owner: FieldText(e, "owner"), ApprovedBy: FieldText(e, "approved_by"), Reason: FieldText(e, "why")}
-	if e.Kind != RegistryException || x.ID == "" {
-		return Exception{}, fmt.Errorf("event %s/%d announces no exception", e.Node, e.Seq)
-	}
-	var err error
-	if x.Approved, err = time.Parse(time.RFC3339Nano, FieldText(e, "approved")); err != nil {
-		return Exception{}, fmt.Errorf("exception %s: approved: %w", x.ID, err)
-	}
-	if x.Expires, err = time.Parse(time.RFC3339Nano, FieldText(e, "expires")); err != nil {
-		return Exception{}, fmt.Errorf("exception %s: expires: %w", x.ID, err)
-	}
-	match, _ := e.Facts["match"].(map[string]any)
-	for _, field := range exceptionFields { // in one order, whatever the map's
-		values, ok := match[field].([]any)
-		if !ok {
-			continue
-		}
-		m := Condition{Field: field, Op: OpIn}
-		for _, v := range values {
-			s, ok := v.(string)
-			if !ok {
-				return Exception{}, fmt.Errorf("exception %s: match.%s: %v is no text", x.ID, field, v)
-			}
-			m.Values = append(m.Values, s)
-		}
-		x.Match = append(x.Match, m)
-	}
-	if !x.Waiver && len(match) != len(x.Match) {
-		return Exception{}, fmt.Errorf("exception %s: it matches fields that this version does not know", x.ID)
-	}
-	return x, nil
-}

@@ -4,7 +4,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -68,17 +67,6 @@ func normalize11(id string) string {
 	return id
 }
 
-// Translate gives the identifiers of CSF 2.0 that took over an identifier of CSF 1.1 ("PR.AC-1" or "PR.AC-01"),
-// by the crosswalk's pairs and, for what those leave out, by the list of withdrawn identifiers. A target can
-// be a category where the framework names no subcategory. The error is ErrUnknownID for an identifier that
-// CSF 1.1 did not have.
-func Translate(id11 string) ([]string, error) {
-	id := normalize11(id11)
-	if t := crosswalkIndex[id]; len(t) > 0 {
-		return slices.Clone(t), nil
-	}
-	if w, ok := withdrawnIndex[id]; ok {
-		return slices.Clone(w.Targets), nil
-	}
-	return nil, fmt.Errorf("%q is no identifier of CSF 1.1: %w", id11, ErrUnknownID)
-}
+// translate gives the identifiers of CSF 2.0 that took over an identifier of CSF 1.1 ("ID.AM-1" or "ID.AM-01"), by the
+// crosswalk's pairs; none for an identifier that CSF 1.1 did not have.
+func translate(id11 string) []string { return crosswalkIndex[normalize11(id11)] }
