@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,15 +18,30 @@ import (
 
 // source is a log as its API shows it.
 type source struct {
+	mu  sync.Mutex // guards what follows, for who changes it between two polls
 	log *testLog
 	err error
 	// proofs that are given instead of the true ones, nil: the true ones.
 	proof []tlog.Hash
 }
 
-func (s *source) Latest(context.Context) ([]byte, error) { return s.log.signed(), s.err }
+func (s *source) Latest(context.Context) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log.signed(), s.err
+}
+
+// become changes the log while it is watched.
+func (s *source) become(err error, leaves int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+	s.log.grow("a", leaves)
+}
 
 func (s *source) Consistency(_ context.Context, old, _ int64) ([]tlog.Hash, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.proof != nil {
 		return s.proof, nil
 	}
@@ -123,10 +139,9 @@ func TestWatch(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- h.w.Watch(ctx, s, 30*time.Second) }()
 		time.Sleep(15 * time.Second)
-		s.err = errors.New("away")
+		s.become(errors.New("away"), 0)
 		time.Sleep(30 * time.Second)
-		s.err = nil
-		h.log.grow("a", 2)
+		s.become(nil, 2)
 		if err := <-done; err != nil {
 			t.Errorf("the end of the context: %v", err)
 		}

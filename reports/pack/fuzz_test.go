@@ -118,10 +118,8 @@ func meaning(t *testing.T, name string, content []byte) any {
 func FuzzVerify(f *testing.F) {
 	x := newFuzzed(f)
 	for i := range x.names {
-		for op := range byte(5) {
-			f.Add(uint8(i), []byte{17, 0, 0, 0, op, 7})
-			f.Add(uint8(i), []byte{200, 1, 0, 0, op, 3, 90, 0, 0, 0, 4, 8})
-		}
+		f.Add(uint8(i), []byte{17, 0, 0, 0, byte(i) % 5, 7})
+		f.Add(uint8(i), []byte{200, 1, 0, 0, byte(i+2) % 5, 3, 90, 0, 0, 0, 4, 8})
 	}
 	f.Fuzz(func(t *testing.T, file uint8, edits []byte) {
 		name := x.names[int(file)%len(x.names)]
@@ -199,9 +197,7 @@ func FuzzRenderings(f *testing.F) {
 		}
 	}
 	for i := range parts {
-		for op := range byte(5) {
-			f.Add(uint8(i), []byte{120, 1, 0, 0, op, 7})
-		}
+		f.Add(uint8(i), []byte{120, 1, 0, 0, byte(i) % 5, 7})
 	}
 	stored := func(t testing.TB, names []string, files map[string][]byte) []byte {
 		var b bytes.Buffer
