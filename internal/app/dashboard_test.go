@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -106,8 +107,14 @@ func TestDashboard(t *testing.T) {
 	})
 
 	// The log's signature is checked on the page; the auditor verifies the file, and finds both acts in the custody list.
-	b.Do("the log", chromedp.Navigate(site+"/evidence"), chromedp.WaitVisible(`//*[@id="log-part"]//span[contains(@class, "good") and contains(., "verified")]`),
-		chromedp.WaitVisible(`//*[@id="log-part"]//span[contains(., "not witnessed")]`))
+	b.Do("the evidence", chromedp.Navigate(site+"/evidence"), chromedp.WaitVisible(`#log-part`))
+	eventually(t, "the state of the log", func() error {
+		text := webtest.Get(b, "the log", chromedp.Evaluate[string](`document.querySelector("#log-part").textContent`))
+		if !strings.Contains(text, "This page checked that the log's key") || !strings.Contains(text, "Nobody else has verifiably signed") {
+			return errors.New(text)
+		}
+		return nil
+	})
 	b.Do("verify the report", chromedp.Click(`form[action="/evidence/reports/verify"] button`), chromedp.WaitVisible(`.notice`), chromedp.WaitVisible(`//td[@data-label="Verified"]//span[contains(@class, "good")]`))
 	n.waitFor(csf.ReportVerified, func(e csf.Event) bool { return e.Facts["result"] == "pass" })
 	n.stored()
