@@ -23,7 +23,7 @@ import (
 // TestDashboard goes the ways of a security engineer, an on-call DBA and an auditor through the dashboard of a node that
 // has traffic, in Chromium.
 func TestDashboard(t *testing.T) {
-	n := startNode(t, setup{API: "127.0.0.1:0", Identities: []string{row("app"), row("worker")}})
+	n := startNode(t, setup{API: "127.0.0.1:0", Store: "own", Identities: []string{row("app"), row("worker")}}) // a store of its own: its key is the log's
 	n.stored()
 	victim, other := n.dial("app", "app"), n.dial("worker", "app")
 	for _, c := range []*pgx.Conn{victim, other} {
