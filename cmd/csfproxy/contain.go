@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 
@@ -45,38 +44,13 @@ func newContain(s *shared) *cobra.Command {
 	add.Flags().TextVar(&duration, "for", duration, "how long, such as 15m, 12h, 30d")
 	add.Flags().StringVar(&reason, "reason", "", "why; stands in the log")
 	lift := &cobra.Command{Use: "lift ID", Short: "End a containment before its time", Args: exactly(1), RunE: func(cmd *cobra.Command, args []string) error {
-		cl, err := client.New(s.node)
-		if err != nil {
-			return err
-		}
-		q := url.Values{}
-		if reason != "" {
-			q.Set("reason", reason)
-		}
-		if err := cl.Do(cmd.Context(), http.MethodDelete, "/v1/containments/"+url.PathEscape(args[0]), q, nil, nil); err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "lifted %s\n", args[0])
-		return err
+		return remove(cmd, s, "/v1/containments/", args[0], reason, "lifted")
 	}}
 	lift.Flags().StringVar(&reason, "reason", "", "why; stands in the log")
 	list := &cobra.Command{Use: "list", Short: "List who is kept out", Args: exactly(0), RunE: func(cmd *cobra.Command, _ []string) error {
-		cl, err := client.New(s.node)
-		if err != nil {
-			return err
-		}
-		all, err := client.All[api.Containment](cmd.Context(), cl, "/v1/containments", nil, 100_000)
-		if err != nil {
-			return err
-		}
-		if s.json {
-			return printJSON(cmd.OutOrStdout(), all)
-		}
-		var rows [][]string
-		for _, v := range all {
-			rows = append(rows, []string{v.ID, v.Kind, v.Target, v.By, v.Reason, v.Expires.Format(time.RFC3339), strconv.Itoa(v.Sessions)})
-		}
-		return printTable(cmd.OutOrStdout(), "nobody is kept out", []string{"id", "kind", "target", "by", "reason", "expires", "sessions ended"}, rows)
+		return printList(cmd, s, "/v1/containments", nil, mostListed, "nobody is kept out", []string{"id", "kind", "target", "by", "reason", "expires", "sessions ended"}, func(v api.Containment) []string {
+			return []string{v.ID, v.Kind, v.Target, v.By, v.Reason, v.Expires.Format(time.RFC3339), strconv.Itoa(v.Sessions)}
+		})
 	}}
 	return s.ofNode(subcommands("contain", "Keep an identity, client address or database out", add, lift, list))
 }

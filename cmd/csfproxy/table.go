@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +16,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/csfproxy/csfproxy/csf"
+	"github.com/csfproxy/csfproxy/internal/client"
+	"github.com/spf13/cobra"
 )
 
 // printTable prints rows under a header, or says that there are none. An empty cell is a dash.
@@ -126,4 +130,44 @@ func count(n int, noun string) string {
 		}
 	}
 	return fmt.Sprint(n, " ", noun)
+}
+
+// printList prints all that the node lists at a path: a table of a row each, or JSON.
+func printList[T any](cmd *cobra.Command, s *shared, path string, q url.Values, limit int, none string, header []string, row func(T) []string) error {
+	cl, err := client.New(s.node)
+	if err != nil {
+		return err
+	}
+	all, err := client.All[T](cmd.Context(), cl, path, q, limit)
+	if err != nil {
+		return err
+	}
+	if s.json {
+		return printJSON(cmd.OutOrStdout(), all)
+	}
+	rows := make([][]string, len(all))
+	for i, v := range all {
+		rows[i] = row(v)
+	}
+	return printTable(cmd.OutOrStdout(), none, header, rows)
+}
+
+// mostListed bounds a list that asks for no number of its own.
+const mostListed = 100_000
+
+// remove ends what stands at a path, for a reason that may be empty, and says what was done.
+func remove(cmd *cobra.Command, s *shared, path, id, reason, done string) error {
+	cl, err := client.New(s.node)
+	if err != nil {
+		return err
+	}
+	q := url.Values{}
+	if reason != "" {
+		q.Set("reason", reason)
+	}
+	if err := cl.Do(cmd.Context(), http.MethodDelete, path+url.PathEscape(id), q, nil, nil); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", done, id)
+	return err
 }
