@@ -377,24 +377,6 @@ func LeafData(payload []byte) ([]byte, error) {
 	return translog.AppendLeafData(nil, p.header, [sha256.Size]byte(p.digest())), nil
 }
 
-// DecodeLeaf gives what the header in leaf data says of the event, and the id of the log (spool directory) that it
-// numbered itself in. It is what a reader knows of an event whose body is withheld.
-func DecodeLeaf(leaf []byte) (e csf.Event, log string, err error) {
-	header, digest, err := translog.SplitLeafData(leaf)
-	if err != nil {
-		return csf.Event{}, "", fmt.Errorf("%w: %w", errPayload, err)
-	}
-	withheld := append(appendBytes([]byte{payloadVersion, formWithheld}, header), digest[:]...)
-	if e, err = Decode(withheld); err != nil {
-		return csf.Event{}, "", err
-	}
-	var h struct{ Log string }
-	if err := json.Unmarshal(header, &h); err != nil {
-		return csf.Event{}, "", fmt.Errorf("%w: header: %w", errPayload, err)
-	}
-	return e, h.Log, nil
-}
-
 // Withhold gives the payload without its body and block: the header remains, and the leaf stays the same.
 func Withhold(payload []byte) ([]byte, error) {
 	p, err := split(payload)

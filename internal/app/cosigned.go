@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/csfproxy/csfproxy/store"
@@ -26,7 +25,7 @@ func (a *App) cosigned(ctx context.Context, db *store.DB, c store.Checkpoint, wi
 		if err != nil {
 			return c, err
 		}
-		ids = append(ids, fmt.Sprintf("%08x", v.KeyHash()))
+		ids = append(ids, translog.KeyID(v.KeyHash()))
 	}
 	if len(ids) == 0 {
 		return c, nil

@@ -16,7 +16,6 @@ import (
 	"github.com/csfproxy/csfproxy/reports/pack"
 	"github.com/csfproxy/csfproxy/store"
 	"github.com/csfproxy/csfproxy/store/translog"
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -153,7 +152,7 @@ func (a *App) knownKeys(ctx context.Context, db *store.DB) ([]string, error) {
 		}
 		add(k.VerifierKey())
 		for _, v := range translog.Follow(k.Verifier(), handovers) {
-			add(byID[fmt.Sprintf("%08x", v.KeyHash())])
+			add(byID[translog.KeyID(v.KeyHash())])
 		}
 	}
 	return out, nil
@@ -172,7 +171,7 @@ func (p proofs) witnesses(ctx context.Context, db *store.DB, size int64) ([]api.
 		if err != nil {
 			return nil, err
 		}
-		known[keyID(v)] = api.WitnessFacts{Name: w.Name, Key: w.Key}
+		known[translog.KeyID(v.KeyHash())] = api.WitnessFacts{Name: w.Name, Key: w.Key}
 	}
 	for _, s := range seen {
 		w, ok := known[s.KeyID]
@@ -199,8 +198,6 @@ func (p proofs) witnesses(ctx context.Context, db *store.DB, size int64) ([]api.
 	}
 	return list, nil
 }
-
-func keyID(v note.Verifier) string { return fmt.Sprintf("%08x", v.KeyHash()) }
 
 // alarmsFor is how far back a refusal of a witness is looked for.
 const alarmsFor = 90 * 24 * time.Hour

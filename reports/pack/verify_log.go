@@ -66,7 +66,7 @@ func (v *verifier) checkpoint() error {
 	v.result.Origin, v.result.Size, v.result.Root = c.Origin, c.Size, c.Root.String()
 	for _, k := range demanded {
 		if !slices.ContainsFunc(v.signed.Cosignatures, func(co translog.Cosignature) bool {
-			return co.Witness == k.Name() && co.KeyID == fmt.Sprintf("%08x", k.KeyHash())
+			return co.Witness == k.Name() && co.KeyID == translog.KeyID(k.KeyHash())
 		}) {
 			return wrong(fileCheckpoint, "the witness %s did not cosign it", k.Name())
 		}

@@ -154,7 +154,7 @@ func Open(msg []byte, logKeys []note.Verifier, witnesses ...note.Verifier) (Sign
 		switch {
 		case slices.ContainsFunc(logKeys, is):
 			if sig.Name == c.Origin {
-				out.Keys = append(out.Keys, fmt.Sprintf("%08x", sig.Hash))
+				out.Keys = append(out.Keys, KeyID(sig.Hash))
 			}
 		case slices.ContainsFunc(witnesses, is):
 			co, err := readCosignature(sig)

@@ -100,7 +100,7 @@ func readCosignature(sig note.Signature) (Cosignature, error) {
 	if t > 1<<40 { // beyond any year that a time can hold
 		return Cosignature{}, fmt.Errorf("%w: %s: its time is out of bounds", errCosignature, sig.Name)
 	}
-	return Cosignature{Witness: sig.Name, KeyID: fmt.Sprintf("%08x", sig.Hash), Time: time.Unix(int64(t), 0).UTC(),
+	return Cosignature{Witness: sig.Name, KeyID: KeyID(sig.Hash), Time: time.Unix(int64(t), 0).UTC(),
 		Line: "— " + sig.Name + " " + sig.Base64}, nil
 }
 

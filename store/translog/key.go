@@ -57,7 +57,10 @@ func NewLogKey(skey string) (*LogKey, error) {
 func (k *LogKey) VerifierKey() string { return k.vkey }
 
 // KeyID gives the key's id in hexadecimal, as it stands in its verifier key.
-func (k *LogKey) KeyID() string { return fmt.Sprintf("%08x", k.KeyHash()) }
+func (k *LogKey) KeyID() string { return KeyID(k.KeyHash()) }
+
+// KeyID writes the id of a key as verifier keys, cosignatures and the event store have it.
+func KeyID(hash uint32) string { return fmt.Sprintf("%08x", hash) }
 
 // Verifier gives the key's verifier.
 func (k *LogKey) Verifier() note.Verifier {
@@ -78,7 +81,7 @@ func NewVerifier(vkey string) (note.Verifier, error) {
 		return nil, fmt.Errorf("%.120q is not a verifier key: name+id+key is needed", vkey)
 	}
 	hash := keyID(name, raw)
-	if fmt.Sprintf("%08x", hash) != id {
+	if KeyID(hash) != id {
 		return nil, fmt.Errorf("verifier key of %s: its id is %08x, not %.20q: it was mistyped or changed", name, hash, id)
 	}
 	switch raw[0] {
@@ -128,7 +131,7 @@ func privateParts(skey string) (name string, seed []byte, err error) {
 		return "", nil, bad
 	}
 	pub := ed25519.NewKeyFromSeed(raw[1:]).Public().(ed25519.PublicKey)
-	if fmt.Sprintf("%08x", keyID(name, append([]byte{algEd25519}, pub...))) != id {
+	if KeyID(keyID(name, append([]byte{algEd25519}, pub...))) != id {
 		return "", nil, bad
 	}
 	return name, raw[1:], nil
