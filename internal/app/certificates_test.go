@@ -198,8 +198,8 @@ func (s *swapped) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// TestSideConnectionsKeepTLS: a member that answers SSLRequest with N hears nothing more: not on the connections of sessions,
-// not on those that read verifiers, not on those of health checks (TL-29).
+// TestSideConnectionsKeepTLS: a member that answers SSLRequest with N hears nothing more: not on the connections of sessions
+// and not on those that read verifiers (TL-29).
 func TestSideConnectionsKeepTLS(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

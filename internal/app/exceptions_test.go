@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"os"
 	"slices"
@@ -16,7 +15,6 @@ import (
 	"time"
 
 	"github.com/csfproxy/csfproxy/csf"
-	"github.com/csfproxy/csfproxy/internal/config"
 	"github.com/csfproxy/csfproxy/reports"
 	"github.com/csfproxy/csfproxy/reports/api"
 	"github.com/csfproxy/csfproxy/reports/pack"
@@ -43,17 +41,7 @@ func TestExceptionFromApprovalToExpiry(t *testing.T) {
 		}
 	}
 	configure("")
-	load := func() (*config.Config, error) { return config.Load(file, config.Options{}) }
-	cfg, err := load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &node{t: t, setup: &s, began: time.Now()}
-	if n.App, err = Start(t.Context(), cfg, Options{Version: "test", LoadConfig: load, Logger: slog.New(slog.DiscardHandler)}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(n.stop)
-	n.addr = n.Addr("apps")
+	n := runFile(t, s, file)
 	for range 3 {
 		c := n.dial("app", "app")
 		if err := c.Close(t.Context()); err != nil {

@@ -162,7 +162,12 @@ type node struct {
 // startNode runs a node until the test ends.
 func startNode(t *testing.T, s setup) *node {
 	t.Helper()
-	file := s.write(t)
+	return runFile(t, s, s.write(t))
+}
+
+// runFile runs a node with the configuration in the file, which may change while it runs.
+func runFile(t *testing.T, s setup, file string) *node {
+	t.Helper()
 	load := func() (*config.Config, error) { return config.Load(file, config.Options{}) }
 	cfg, err := load()
 	if err != nil {
