@@ -65,7 +65,9 @@ type watched struct {
 	net.Conn
 	own    []byte // mk and the client's number
 	ledger *ledger
-	tail   []byte // the end of what was read, where a marker may have begun
+
+	mu   sync.Mutex // a connection that is given up is drained by a goroutine of the driver's
+	tail []byte     // the end of what was read, where a marker may have begun
 }
 
 func (w *watched) Read(p []byte) (int, error) {
@@ -77,6 +79,8 @@ func (w *watched) Read(p []byte) (int, error) {
 }
 
 func (w *watched) look(b []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.tail = append(w.tail, b...)
 	for _, m := range marker.FindAll(w.tail, -1) {
 		if !bytes.HasPrefix(m, w.own) {
