@@ -22,6 +22,7 @@ func (s *Session) joinLoop(l *loop) bool {
 		return false
 	}
 	q := &seat{s: s, loop: l}
+	q.client.seat, q.upstream.seat = q, q
 	var ok bool
 	if q.client.fd, ok = duplicate(s.raw); !ok {
 		return false

@@ -14,8 +14,8 @@ import (
 )
 
 // An event loop relays bound sessions: one goroutine that waits for many sockets at once (epoll, level triggered), reads
-// into buffers of its own, scans, and writes straight through. A session on it has no goroutine and no buffer while
-// nothing is on its way.
+// into buffers of its own, scans, and writes at the end of the turn (post_linux.go). A session on it has no goroutine and no
+// buffer while nothing is on its way.
 //
 // What a seat's sockets are waited for follows from what is held:
 //
@@ -28,7 +28,8 @@ import (
 // so that a side that does not read holds up the other one, and a session holds no more than what one read brought.
 //
 // Ownership of bytes: a read fills the loop's buffer. What a scan could not deal with is copied into the side's held,
-// what a socket did not take into its out. Nothing refers to the loop's buffers when the next event is looked at.
+// what a socket did not take into its out; what goes out at the end of the turn is in the outbox. Nothing refers to
+// the loop's buffers when the next event is looked at, and nothing to the outbox when the loop waits.
 //
 // How a session leaves the loop, always for a goroutine of its own that does what may wait (the last answers, the
 // farewell, the records of the end):
@@ -50,7 +51,8 @@ type loop struct {
 
 	// The rest belongs to the loop's thread.
 	seats  []place // by file descriptor
-	n      int     // of sessions, read by others under mu
+	outbox outbox
+	n      int // of sessions, read by others under mu
 	now    time.Time
 	read   [loopRead]byte
 	plain  [loopPlain]byte
@@ -109,7 +111,11 @@ func newLoop(record StatementWriter, clock func() time.Time) (*loop, error) {
 		unix.Close(epoll)
 		return nil, fmt.Errorf("event loop: %w", err)
 	}
-	return &loop{epoll: epoll, event: event, record: record, clock: clock}, nil
+	l := &loop{epoll: epoll, event: event, record: record, clock: clock}
+	if l.outbox.ring, err = newRing(loopPosts); err != nil {
+		l.outbox.ring = nil
+	}
+	return l, nil
 }
 
 // tell puts a notice into the inbox; false when the loop has ended.
@@ -161,12 +167,13 @@ func (l *loop) close() {
 
 // yieldEvery is how often the loop asks the scheduler for another turn. A goroutine that never does is taken for one that
 // must be preempted: its processor is then taken away at every wait, and the scheduler's monitor stays awake for that.
-const yieldEvery = 4 * time.Millisecond
+const yieldEvery = 8 * time.Millisecond
 
 // run is the loop's goroutine.
 func (l *loop) run() {
 	defer unix.Close(l.epoll)
 	defer unix.Close(l.event)
+	defer func() { l.outbox.ring.close() }()
 	defer l.record.Flush()
 	// A wait without an end costs the kernel no timer; who has records to hand over is woken.
 	alarm := time.AfterFunc(time.Hour, l.ring)
@@ -186,7 +193,11 @@ func (l *loop) run() {
 			if p := l.seats[e.Fd]; p.seat != nil {
 				l.serve(p, e.Events)
 			}
+			if l.crowded() {
+				l.deliver()
+			}
 		}
+		l.deliver()
 		switch next := l.record.Due(); {
 		case next.IsZero() || next.Equal(due) && l.now.Before(due):
 		case l.now.Before(next):
@@ -283,6 +294,9 @@ func (l *loop) leave(q *seat, client, upstream error) {
 	}
 	q.left = true
 	for _, d := range []*side{&q.client, &q.upstream} {
+		if err := d.hurry(); err != nil && d == &q.client {
+			q.s.torn.Store(true)
+		}
 		unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, int(d.fd), nil)
 		l.seats[d.fd] = place{}
 		if d.mem != nil {

@@ -1,0 +1,150 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ring sends to many sockets with one system call (io_uring). A loop's turn then has one moment at which those that it
+// has written to may take its processor, instead of one after each write: on a busy machine most of what a write costs is
+// being put aside by whom it wakes.
+//
+// The sends never wait, so that all of them have completed when send returns, and the ring is empty between two calls.
+// It belongs to one goroutine. The layout is that of <linux/io_uring.h>, which the kernel keeps stable.
+type ring struct {
+	fd      int
+	sq, cq  []byte // the two queues' shared memory, one mapping where the kernel offers it
+	entries []byte // the submission queue's entries
+
+	sqTail, cqHead, cqTail *uint32
+	sqMask, cqMask         uint32
+	sqes                   []submission
+	cqes                   []completion
+	results                []int32
+}
+
+// submission is struct io_uring_sqe as IORING_OP_SEND uses it.
+type submission struct {
+	opcode, flags uint8
+	priority      uint16
+	fd            int32
+	offset, addr  uint64
+	length        uint32
+	message       uint32 // flags of send(2)
+	user          uint64
+	_             [24]byte
+}
+
+// completion is struct io_uring_cqe.
+type completion struct {
+	user   uint64
+	result int32
+	_      uint32
+}
+
+// ringParams is struct io_uring_params.
+type ringParams struct {
+	sqEntries, cqEntries, flags, thread, idle, features, wq uint32
+	_                                                       [3]uint32
+	sq                                                      struct{ head, tail, mask, entries, flags, dropped, array, _, _, _ uint32 }
+	cq                                                      struct{ head, tail, mask, entries, overflow, cqes, flags, _, _, _ uint32 }
+}
+
+const (
+	ringOpSend        = 26 // IORING_OP_SEND, Linux 5.6
+	ringSingleMmap    = 1  // IORING_FEAT_SINGLE_MMAP, Linux 5.4
+	ringOffsetSQ      = 0
+	ringOffsetEntries = 0x10000000
+	ringGetEvents     = 1 // IORING_ENTER_GETEVENTS
+)
+
+// newRing gives a ring for up to size sends at once, a power of two. It fails where the system does not have io_uring or
+// does not permit it, as in many containers.
+func newRing(size uint32) (_ *ring, err error) {
+	var p ringParams
+	fd, _, errno := syscall.Syscall(unix.SYS_IO_URING_SETUP, uintptr(size), uintptr(unsafe.Pointer(&p)), 0)
+	if errno != 0 {
+		return nil, os.NewSyscallError("io_uring_setup", errno)
+	}
+	r := &ring{fd: int(fd)}
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	if p.features&ringSingleMmap == 0 {
+		return nil, errors.New("io_uring: this kernel's is too old (Linux 5.6 or newer is needed)")
+	}
+	unix.CloseOnExec(r.fd)
+	queues := max(int(p.sq.array+p.sqEntries*4), int(p.cq.cqes+p.cqEntries*uint32(unsafe.Sizeof(completion{}))))
+	if r.sq, err = unix.Mmap(r.fd, ringOffsetSQ, queues, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
+		return nil, fmt.Errorf("io_uring: %w", os.NewSyscallError("mmap", err))
+	}
+	if r.entries, err = unix.Mmap(r.fd, ringOffsetEntries, int(p.sqEntries)*int(unsafe.Sizeof(submission{})), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
+		return nil, fmt.Errorf("io_uring: %w", os.NewSyscallError("mmap", err))
+	}
+	word := func(offset uint32) *uint32 { return (*uint32)(unsafe.Pointer(&r.sq[offset])) }
+	r.sqTail, r.sqMask = word(p.sq.tail), *word(p.sq.mask)
+	r.cqHead, r.cqTail, r.cqMask = word(p.cq.head), word(p.cq.tail), *word(p.cq.mask)
+	r.sqes = unsafe.Slice((*submission)(unsafe.Pointer(&r.entries[0])), p.sqEntries)
+	r.cqes = unsafe.Slice((*completion)(unsafe.Pointer(&r.sq[p.cq.cqes])), p.cqEntries)
+	r.results = make([]int32, p.sqEntries)
+	for i := range p.sqEntries { // the n-th place of the queue is always the n-th entry
+		*word(p.sq.array + 4*i) = i
+	}
+	return r, nil
+}
+
+// add puts a send of b into the queue, as the n-th of this call. b must stay as it is until send has returned.
+func (r *ring) add(n int, fd int32, b []byte) {
+	r.sqes[(*r.sqTail+uint32(n))&r.sqMask] = submission{
+		opcode: ringOpSend, fd: fd, addr: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))), length: uint32(len(b)),
+		message: unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL, user: uint64(n),
+	}
+}
+
+// send sends the n that were added, and gives for each how many bytes the socket took or, negative, the error number. Those
+// that an error of the ring itself left undone are said to have failed with EIO.
+func (r *ring) send(n int) ([]int32, error) {
+	results := r.results[:n]
+	for i := range results {
+		results[i] = -int32(syscall.EIO)
+	}
+	atomic.StoreUint32(r.sqTail, *r.sqTail+uint32(n))
+	for sent, done := 0, 0; done < n; {
+		k, _, errno := syscall.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(n-sent), uintptr(n-done), ringGetEvents, 0, 0)
+		if errno != 0 && errno != syscall.EINTR && errno != syscall.EAGAIN {
+			return results, os.NewSyscallError("io_uring_enter", errno)
+		}
+		if errno == 0 {
+			sent += int(k)
+		}
+		head, tail := *r.cqHead, atomic.LoadUint32(r.cqTail)
+		for ; head != tail; head++ {
+			c := &r.cqes[head&r.cqMask]
+			results[c.user] = c.result
+			done++
+		}
+		atomic.StoreUint32(r.cqHead, head)
+	}
+	return results, nil
+}
+
+func (r *ring) close() {
+	if r == nil {
+		return
+	}
+	if r.entries != nil {
+		unix.Munmap(r.entries)
+	}
+	if r.sq != nil {
+		unix.Munmap(r.sq)
+	}
+	unix.Close(r.fd)
+}
