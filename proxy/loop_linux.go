@@ -112,9 +112,7 @@ func newLoop(record StatementWriter, clock func() time.Time) (*loop, error) {
 		return nil, fmt.Errorf("event loop: %w", err)
 	}
 	l := &loop{epoll: epoll, event: event, record: record, clock: clock}
-	if l.outbox.ring, err = newRing(loopPosts); err != nil {
-		l.outbox.ring = nil
-	}
+	l.outbox.batch = newBatch(loopPosts)
 	return l, nil
 }
 
@@ -173,7 +171,11 @@ const yieldEvery = 8 * time.Millisecond
 func (l *loop) run() {
 	defer unix.Close(l.epoll)
 	defer unix.Close(l.event)
-	defer func() { l.outbox.ring.close() }()
+	defer func() {
+		if l.outbox.batch != nil {
+			l.outbox.batch.close()
+		}
+	}()
 	defer l.record.Flush()
 	// A wait without an end costs the kernel no timer; who has records to hand over is woken.
 	alarm := time.AfterFunc(time.Hour, l.ring)

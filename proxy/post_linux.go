@@ -25,6 +25,9 @@ const (
 	mostPosted = 8 << 10
 )
 
+// fewestPosts are sent as a batch; for less a call of its own each is cheaper. Tests have it at 1.
+var fewestPosts = 2
+
 // posted is a piece of the outbox.
 type posted struct {
 	side     *side // nil: withdrawn
@@ -33,7 +36,7 @@ type posted struct {
 
 // outbox is what waits for the end of the turn.
 type outbox struct {
-	ring   *ring // nil: the system has none, each piece is a call of its own
+	batch  batch // nil: the system permits none, each piece is a call of its own
 	posts  []posted
 	filled int
 	bytes  [loopOutbox]byte
@@ -90,7 +93,7 @@ func (l *loop) deliver() {
 	}
 	o.posts, o.filled = o.posts[:0], 0
 	posts = posts[:n]
-	if n < 2 || o.ring == nil {
+	if n < fewestPosts || o.batch == nil {
 		for _, p := range posts {
 			if err := p.side.write(o.bytes[p.from:p.to]); err != nil {
 				l.undelivered(p.side, err)
@@ -101,12 +104,12 @@ func (l *loop) deliver() {
 		return
 	}
 	for i, p := range posts {
-		o.ring.add(i, p.side.fd, o.bytes[p.from:p.to])
+		o.batch.add(i, p.side.fd, o.bytes[p.from:p.to])
 	}
-	results, err := o.ring.send(n)
+	results, err := o.batch.send(n)
 	if err != nil {
-		o.ring.close()
-		o.ring = nil
+		o.batch.close()
+		o.batch = nil
 	}
 	// What was not taken is kept before any session ends, which takes what is kept with it.
 	whole := true

@@ -11,12 +11,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ring sends to many sockets with one system call (io_uring). A loop's turn then has one moment at which those that it
-// has written to may take its processor, instead of one after each write: on a busy machine most of what a write costs is
-// being put aside by whom it wakes.
-//
-// The sends never wait, so that all of them have completed when send returns, and the ring is empty between two calls.
-// It belongs to one goroutine. The layout is that of <linux/io_uring.h>, which the kernel keeps stable.
+// batch sends to many sockets at once. A loop's turn then has one moment at which those that it has written to may take its
+// processor, instead of one after each write: on a busy machine most of what a write costs is being put aside by whom it
+// wakes. The sends never wait, so that all are over when send returns. A batch belongs to one goroutine.
+type batch interface {
+	// add takes b, as the n-th of the next send, for a socket that does not block. b must stay as it is until then.
+	add(n int, fd int32, b []byte)
+	// send sends the n that were added, and gives for each how many bytes the socket took or, negative, the error number.
+	// Those that an error of the system call itself left undone are said to have failed with EIO.
+	send(n int) ([]int32, error)
+	close()
+}
+
+// newBatch gives the best that the system permits for up to size sends at once, a power of two; nil where it permits none.
+func newBatch(size int) batch {
+	if r, err := newRing(uint32(size)); err == nil {
+		return r
+	}
+	if a, err := newAIO(size); err == nil {
+		return a
+	}
+	return nil
+}
+
+func undone(results []int32) []int32 {
+	for i := range results {
+		results[i] = -int32(syscall.EIO)
+	}
+	return results
+}
+
+// ring is a batch of one system call (io_uring). It is empty between two sends. The layout is that of <linux/io_uring.h>,
+// which the kernel keeps stable.
 type ring struct {
 	fd      int
 	sq, cq  []byte // the two queues' shared memory, one mapping where the kernel offers it
@@ -101,7 +127,6 @@ func newRing(size uint32) (_ *ring, err error) {
 	return r, nil
 }
 
-// add puts a send of b into the queue, as the n-th of this call. b must stay as it is until send has returned.
 func (r *ring) add(n int, fd int32, b []byte) {
 	r.sqes[(*r.sqTail+uint32(n))&r.sqMask] = submission{
 		opcode: ringOpSend, fd: fd, addr: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))), length: uint32(len(b)),
@@ -109,13 +134,8 @@ func (r *ring) add(n int, fd int32, b []byte) {
 	}
 }
 
-// send sends the n that were added, and gives for each how many bytes the socket took or, negative, the error number. Those
-// that an error of the ring itself left undone are said to have failed with EIO.
 func (r *ring) send(n int) ([]int32, error) {
-	results := r.results[:n]
-	for i := range results {
-		results[i] = -int32(syscall.EIO)
-	}
+	results := undone(r.results[:n])
 	atomic.StoreUint32(r.sqTail, *r.sqTail+uint32(n))
 	for sent, done := 0, 0; done < n; {
 		k, _, errno := syscall.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(n-sent), uintptr(n-done), ringGetEvents, 0, 0)
@@ -137,9 +157,6 @@ func (r *ring) send(n int) ([]int32, error) {
 }
 
 func (r *ring) close() {
-	if r == nil {
-		return
-	}
 	if r.entries != nil {
 		unix.Munmap(r.entries)
 	}
