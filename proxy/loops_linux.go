@@ -23,6 +23,9 @@ func (g *loops) start(srv *Server) error {
 			g.stop()
 			return fmt.Errorf("relay: %w", err)
 		}
+		if len(g.list) == 0 && l.outbox.batch == nil {
+			srv.log.Info("the system permits neither io_uring nor io_submit: the relay writes to one socket at a time, which costs more processor time")
+		}
 		g.list = append(g.list, l)
 		g.done.Go(l.run)
 	}
