@@ -127,6 +127,7 @@ type statement struct {
 	asString bool // a literal behind AS was seen
 	config   configState
 	suspect  suspect
+	pieces   pieces
 }
 
 func (a *analysis) beginStatement() {
@@ -168,7 +169,7 @@ func (a *analysis) token(t Token) {
 	} else {
 		a.bodyWord(t, w)
 	}
-	a.names(t, w)
+	a.pieces(t, w, a.names(t, w))
 	a.suspicion(t, w)
 	a.prev2, a.prev = a.prev, w
 }

@@ -68,6 +68,9 @@ const (
 	FlagBroken
 	// FlagUnbalanced: parentheses or brackets do not pair, and so PostgreSQL's parser refuses the text.
 	FlagUnbalanced
+	// FlagPiecewise: a piece of a subquery's value, or a number made of a piece, is compared with a literal, as extraction by
+	// yes and no does in series.
+	FlagPiecewise
 	flagEnd
 )
 
@@ -76,7 +79,7 @@ var flagNames = [...]string{
 	"server_file", "code_install", "privilege", "role_switch", "dynamic_sql", "commit", "credential",
 	"credential_catalog", "setting", "guard_setting", "string_setting", "outbound", "server_control", "delay",
 	"replication", "bulk_export", "probe", "tautology", "union_probe", "cut_off", "broken",
-	"unbalanced",
+	"unbalanced", "piecewise",
 }
 
 // Has says whether any flag of f is set.

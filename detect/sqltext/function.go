@@ -8,7 +8,7 @@ type FunctionSet [2]uint64
 // Has says whether the function of that name is in the set.
 func (s FunctionSet) Has(name string) bool {
 	i, ok := functionIndex[name]
-	return ok && s[i/64]&(1<<(i%64)) != 0
+	return ok && i >= 0 && s[i/64]&(1<<(i%64)) != 0
 }
 
 // Names lists the set in the order of the table.
@@ -137,8 +137,20 @@ var functions = []function{
 	{"inet_server_addr", FlagProbe, []uint32{2198}},
 }
 
+// partFunctions take a part of a value. They count by what they are used for in a text, and are in no FunctionSet.
+var partFunctions = map[string]part{
+	"substring": partPiece, "substr": partPiece, "left": partPiece, "right": partPiece, "strpos": partPiece, "position": partPiece,
+	"overlay": partPiece, "split_part": partPiece, "regexp_substr": partPiece,
+	"ascii": partNumber, "get_byte": partNumber, "get_bit": partNumber,
+	"starts_with": partTest, "regexp_like": partTest,
+}
+
+// functionIndex gives the place of a name in functions, or the negative part of one of partFunctions.
 var functionIndex = func() map[string]int {
-	m := make(map[string]int, len(functions))
+	m := make(map[string]int, len(functions)+len(partFunctions))
+	for name, p := range partFunctions {
+		m[name] = -int(p)
+	}
 	for i, f := range functions {
 		m[f.name] = i
 	}

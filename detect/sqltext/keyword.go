@@ -20,6 +20,7 @@ const (
 	kwAtomic
 	kwAuthorization
 	kwBaseBackup
+	kwBetween
 	kwBegin
 	kwBy
 	kwCall
@@ -68,6 +69,7 @@ const (
 	kwHaving
 	kwIdentifySystem
 	kwIf
+	kwIlike
 	kwImport
 	kwIn
 	kwInsert
@@ -134,6 +136,7 @@ const (
 	kwSession
 	kwSet
 	kwShow
+	kwSimilar
 	kwStart
 	kwStartReplication
 	kwStdin
@@ -204,6 +207,8 @@ func lookupKeyword(w []byte) keyword {
 		return kwAuthorization
 	case "base_backup":
 		return kwBaseBackup
+	case "between":
+		return kwBetween
 	case "begin":
 		return kwBegin
 	case "by":
@@ -300,6 +305,8 @@ func lookupKeyword(w []byte) keyword {
 		return kwIdentifySystem
 	case "if":
 		return kwIf
+	case "ilike":
+		return kwIlike
 	case "import":
 		return kwImport
 	case "in":
@@ -432,6 +439,8 @@ func lookupKeyword(w []byte) keyword {
 		return kwSet
 	case "show":
 		return kwShow
+	case "similar":
+		return kwSimilar
 	case "start":
 		return kwStart
 	case "start_replication":

@@ -2,8 +2,9 @@ package sqltext
 
 import "unicode/utf8"
 
-// names follows qualified names up to a parenthesis: that is a call of the function of the last part.
-func (a *analysis) names(t Token, w word) {
+// names follows qualified names up to a parenthesis: that is a call of the function of the last part, of which it gives
+// what that takes of a value.
+func (a *analysis) names(t Token, w word) part {
 	if c := a.st.config; c == configOpen || c == configArg || c == configEncodingArg {
 		a.configWord(t, w)
 	}
@@ -22,10 +23,11 @@ func (a *analysis) names(t Token, w word) {
 		a.catalogName()
 	case w.is('(') && a.nameLive:
 		a.nameLive = false
-		a.call()
+		return a.call()
 	default:
 		a.nameLive = false
 	}
+	return partNone
 }
 
 // catalogName looks whether a quoted name is one of the catalogs that hold password hashes.
@@ -42,19 +44,22 @@ func (a *analysis) catalogName() {
 }
 
 // call records a call of the last name, unless a statement only names the function to define or grant it.
-func (a *analysis) call() {
+func (a *analysis) call() part {
 	switch a.beforeName {
 	case kwFunction, kwProcedure, kwRoutine, kwInto:
-		return
+		return partNone
 	}
 	var buf [64]byte
 	name, ok := a.nameText(buf[:0], a.name, a.nameEscape)
 	if !ok {
-		return
+		return partNone
 	}
 	i, ok := functionIndex[string(name)]
 	if !ok {
-		return
+		return partNone
+	}
+	if i < 0 {
+		return part(-i)
 	}
 	a.facts.Functions.add(i)
 	flags := functions[i].flags
@@ -65,6 +70,7 @@ func (a *analysis) call() {
 	if string(name) == "set_config" {
 		a.st.config = configOpen
 	}
+	return partNone
 }
 
 // nameText appends the name that an identifier token stands for: folded, unquoted, its escapes decoded. It is
