@@ -54,6 +54,9 @@ func Analyze(src []byte, standardConformingStrings bool) Facts {
 	if lastComment.End == len(src) && lastComment.Kind == Comment && cutsOff(src[lastComment.Start:]) {
 		f.Flags |= FlagCutOff
 	}
+	if (a.parts || a.subquery && a.pattern) && piecewise(src, standardConformingStrings) {
+		f.Flags |= FlagPiecewise
+	}
 	f.Classes = ClassesOf(f.Kinds, f.Flags)
 	a.hash.flush()
 	f.Fingerprint = finish(a.hash.h)
@@ -90,6 +93,9 @@ type analysis struct {
 	// Of the text.
 	prev, prev2 word
 	fold        [64]byte
+	parts       bool // a function is called that takes a part of a value
+	subquery    bool
+	pattern     bool // a pattern is compared with
 
 	// Of the statement.
 	st statement
@@ -127,7 +133,6 @@ type statement struct {
 	asString bool // a literal behind AS was seen
 	config   configState
 	suspect  suspect
-	pieces   pieces
 }
 
 func (a *analysis) beginStatement() {
@@ -148,7 +153,13 @@ func (a *analysis) token(t Token) {
 		case kwPgShadow, kwPgAuthid, kwPgUserMapping:
 			a.flag(FlagCredentialCatalog)
 			w.kw = kwNone
+		case kwSelect, kwTable, kwWith:
+			a.subquery = a.subquery || a.prev.is('(')
+		case kwLike, kwIlike, kwSimilar:
+			a.pattern = true
 		}
+	case Operator:
+		a.pattern = a.pattern || matches(a.src[t.Start:t.End])
 	case Other:
 		a.other = true
 	case Char:
@@ -169,7 +180,9 @@ func (a *analysis) token(t Token) {
 	} else {
 		a.bodyWord(t, w)
 	}
-	a.pieces(t, w, a.names(t, w))
+	if a.names(t, w) != partNone {
+		a.parts = true
+	}
 	a.suspicion(t, w)
 	a.prev2, a.prev = a.prev, w
 }

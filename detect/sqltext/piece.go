@@ -26,16 +26,11 @@ const (
 	levelCast                        // it belongs to the type of a cast, of what was found where levelFound is set too
 )
 
-// maxLevels bounds the parentheses that are looked into; what is nested deeper is not seen.
-const maxLevels = 64
+// maxLevels bounds what is remembered of open parentheses; those that are nested deeper share the last place, so that what is
+// found in any of them counts for all.
+const maxLevels = 32
 
-// pieces follows comparisons of a piece of a subquery's value with a literal, as extraction by yes and no makes them in
-// series: ascii(substr((SELECT …), 3, 1)) > 64, (SELECT left(…) FROM …) = 'a', (SELECT …) LIKE 's%'.
-type pieces struct {
-	level [maxLevels]uint16
-	state uint8
-}
-
+// The states of pieces.
 const (
 	pieceNone     uint8 = iota
 	pieceFound          // behind a piece of a subquery's value, or a number made of a piece
@@ -45,31 +40,57 @@ const (
 	pieceReversed       // behind a literal and a comparison
 )
 
-// pieces takes a token; call is what the function takes whose parenthesis it opens.
-func (a *analysis) pieces(t Token, w word, call part) {
-	p := &a.st.pieces
+// pieces reads a text a second time for comparisons of a piece of a subquery's value with a literal, as extraction by yes and
+// no makes them in series: ascii(substr((SELECT …), 3, 1)) > 64, (SELECT left(…) FROM …) = 'a', (SELECT …) LIKE 's%'. Only
+// texts that call such a function, or hold a subquery and a pattern, are read again.
+type pieces struct {
+	analysis // its facts are not used
+	levels   [maxLevels]uint16
+	state    uint8
+	found    bool
+}
+
+// piecewise says whether a text holds such a comparison.
+func piecewise(src []byte, standardConformingStrings bool) bool {
+	p := pieces{analysis: analysis{sc: NewScanner(src, standardConformingStrings), src: src}}
+	for t := p.sc.Next(); t.Kind != EOF && !p.found; t = p.sc.Next() {
+		w := word{kind: t.Kind, c: src[t.Start]}
+		if w.kind == Ident && !p.prev.is('.') {
+			w.kw = lookupKeyword(p.foldWord(t))
+		}
+		if w.is(';') {
+			p.beginStatement()
+			p.state = pieceNone
+		}
+		p.nest(w)
+		p.token(t, w, p.names(t, w))
+		p.prev2, p.prev = p.prev, w
+	}
+	return p.found
+}
+
+// token takes the next token; the call is what the function takes whose parenthesis it opens.
+func (p *pieces) token(t Token, w word, call part) {
 	switch {
 	case w.is('('):
-		a.openPieces(p, call)
+		p.open(call)
 	case w.is(')'):
-		a.closePieces(p)
+		p.close()
 	case w.kind.IsLiteral():
 		if p.state == pieceCompared {
-			a.flag(FlagPiecewise)
+			p.found = true
 		}
 		p.state = pieceLiteral
-	case a.prev.is('(') && (w.kw == kwSelect || w.kw == kwWith || w.kw == kwTable):
-		if d := a.st.depth; d > 0 && d < maxLevels {
-			p.level[d] |= levelQuery
-		}
+	case p.prev.is('(') && (w.kw == kwSelect || w.kw == kwWith || w.kw == kwTable):
+		p.levels[place(p.st.depth)] |= levelQuery
 		p.state = pieceNone
 	case p.state != pieceNone:
-		p.state = a.nextPiece(p.state, t, w)
+		p.state = p.next(p.state, t, w)
 	}
 }
 
-// openPieces begins what stands between parentheses. A list, such as that of IN, is compared item by item.
-func (a *analysis) openPieces(p *pieces, call part) {
+// open begins what stands between parentheses. A list, such as that of IN, is compared item by item.
+func (p *pieces) open(call part) {
 	var l uint16
 	switch call {
 	case partPiece:
@@ -83,7 +104,7 @@ func (a *analysis) openPieces(p *pieces, call part) {
 	case p.state == pieceReversed:
 		l |= levelBehind
 		p.state = pieceNone
-	case (p.state == pieceFound || p.state == pieceQuery) && a.prev.kind == Ident: // ::varchar(10)
+	case (p.state == pieceFound || p.state == pieceQuery) && p.prev.kind == Ident: // ::varchar(10)
 		l = levelCast
 		if p.state == pieceFound {
 			l |= levelFound
@@ -91,19 +112,22 @@ func (a *analysis) openPieces(p *pieces, call part) {
 	case p.state != pieceCompared:
 		p.state = pieceNone
 	}
-	if d := a.st.depth; d > 0 && d < maxLevels {
-		p.level[d] = l
+	if p.st.depth < maxLevels {
+		p.levels[place(p.st.depth)] = l
+	} else {
+		p.levels[maxLevels-1] |= l
 	}
 }
 
-// closePieces says what the parentheses held, and hands it to those around them.
-func (a *analysis) closePieces(p *pieces) {
-	d := a.st.depth + 1
+// place is where a depth's parenthesis is remembered.
+func place(depth int) int { return min(max(depth, 0), maxLevels-1) }
+
+// close says what the parentheses held, and hands it to those around them.
+func (p *pieces) close() {
+	at := place(p.st.depth + 1)
 	p.state = pieceNone
-	if d <= 0 || d >= maxLevels {
-		return
-	}
-	l := p.level[d]
+	l := p.levels[at]
+	p.levels[at] &^= levelCast
 	switch {
 	case l&levelCast == 0:
 	case l&levelFound != 0:
@@ -118,7 +142,7 @@ func (a *analysis) closePieces(p *pieces) {
 		l |= levelFound
 	}
 	if l&levelTest != 0 && query {
-		a.flag(FlagPiecewise)
+		p.found = true
 	}
 	var up uint16
 	if query {
@@ -132,29 +156,29 @@ func (a *analysis) closePieces(p *pieces) {
 		up |= levelFound
 		p.state = pieceFound
 		if l&levelBehind != 0 {
-			a.flag(FlagPiecewise)
+			p.found = true
 		}
 	}
-	p.level[d-1] |= up
+	p.levels[place(p.st.depth)] |= up
 }
 
-// nextPiece gives the state behind a token that is neither parenthesis nor literal.
-func (a *analysis) nextPiece(state uint8, t Token, w word) uint8 {
+// next gives the state behind a token that is neither parenthesis nor literal.
+func (p *pieces) next(state uint8, t Token, w word) uint8 {
 	switch {
-	case w.kind == Typecast || a.prev.kind == Typecast: // ::text
+	case w.kind == Typecast || p.prev.kind == Typecast: // ::text
 		return state
 	case state == pieceFound || state == pieceQuery:
 		switch {
 		case w.kw == kwNot:
 			return state
-		case w.kw == kwLike || w.kw == kwIlike || w.kw == kwSimilar || w.kind == Operator && a.matches(t):
+		case w.kw == kwLike || w.kw == kwIlike || w.kw == kwSimilar || w.kind == Operator && matches(p.src[t.Start:t.End]):
 			return pieceCompared
 		case state == pieceQuery:
-			return a.typeName(state, w)
-		case a.compares(t, w) || w.kw == kwIn || w.kw == kwBetween || a.takesBits(t, w):
+			return p.typeName(state, w)
+		case p.compares(t, w) || w.kw == kwIn || w.kw == kwBetween || p.takesBits(t, w):
 			return pieceCompared
 		}
-		return a.typeName(state, w)
+		return p.typeName(state, w)
 	case state == pieceCompared:
 		// A name may stand for chr or any, a sign before a number.
 		if w.kind == Ident || w.is('[') || w.is('-') || w.is('.') {
@@ -164,7 +188,7 @@ func (a *analysis) nextPiece(state uint8, t Token, w word) uint8 {
 		if w.kw == kwNot {
 			return state
 		}
-		if a.compares(t, w) || w.kw == kwIn {
+		if p.compares(t, w) || w.kw == kwIn {
 			return pieceReversed
 		}
 	case state == pieceReversed:
@@ -176,17 +200,17 @@ func (a *analysis) nextPiece(state uint8, t Token, w word) uint8 {
 }
 
 // typeName stays behind a cast whose type is of several words or qualified: ::character varying, ::pg_catalog.text.
-func (a *analysis) typeName(state uint8, w word) uint8 {
-	if a.prev.kind == Ident && w.is('.') || a.prev.kind == Ident && w.kind == Ident && w.kw == kwNone || a.prev.is('.') && w.kind == Ident {
+func (p *pieces) typeName(state uint8, w word) uint8 {
+	if p.prev.kind == Ident && w.is('.') || p.prev.kind == Ident && w.kind == Ident && w.kw == kwNone || p.prev.is('.') && w.kind == Ident {
 		return state
 	}
 	return pieceNone
 }
 
 // takesBits says whether the token computes with bits, as ascii(…) & 64 and ascii(…) % 2 do.
-func (a *analysis) takesBits(t Token, w word) bool {
+func (p *pieces) takesBits(t Token, w word) bool {
 	if w.kind == Operator {
-		switch string(a.src[t.Start:t.End]) {
+		switch string(p.src[t.Start:t.End]) {
 		case "&", "#", ">>", "<<":
 			return true
 		}
@@ -195,8 +219,8 @@ func (a *analysis) takesBits(t Token, w word) bool {
 }
 
 // matches says whether an operator compares with a pattern or a beginning.
-func (a *analysis) matches(t Token) bool {
-	switch string(a.src[t.Start:t.End]) {
+func matches(operator []byte) bool {
+	switch string(operator) {
 	case "~", "~*", "!~", "!~*", "~~", "~~*", "!~~", "!~~*", "^@":
 		return true
 	}

@@ -1,6 +1,9 @@
 package sqltext
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // TestPiecewise: a piece of a subquery's value against a literal is seen however it is written, and what applications write
 // with the same functions is not.
@@ -18,7 +21,7 @@ func TestPiecewise(t *testing.T) {
 		"(SELECT count(*) FROM users WHERE ascii(substr(password,1,1)) > 64) > 0", "ascii(substr((WITH x AS (TABLE vault) TABLE x),1,1)) > 64", "ascii(substr((TABLE vault),1,1)) > -1",
 		"(SELECT CASE WHEN ascii(substr(" + secret + ",1,1)) > 64 THEN pg_sleep(1) END) IS NULL", "1 = (SELECT CASE WHEN substr(v,1,1) = 'a' THEN 1 ELSE 0 END FROM vault)",
 	} {
-		for _, sql := range []string{"SELECT * FROM t WHERE id = 1 AND " + condition, "SELECT * FROM t WHERE id = 1 AND (" + condition + ") ORDER BY 1", "SELECT (CASE WHEN (" + condition + ") THEN 1 ELSE 0 END)"} {
+		for _, sql := range []string{"SELECT * FROM t WHERE id = 1 AND " + condition, "SELECT * FROM t WHERE id = 1 AND (" + condition + ") ORDER BY 1", "SELECT (CASE WHEN (" + condition + ") THEN 1 ELSE 0 END)", "SELECT " + strings.Repeat("(", 50) + condition + strings.Repeat(")", 50)} {
 			if f := Analyze([]byte(sql), true); !f.Flags.Has(FlagPiecewise) {
 				t.Errorf("%s is not seen", sql)
 			}
