@@ -36,8 +36,8 @@ var kindTable = []KindInfo{
 	{Kind: UpstreamSuspected, Doc: "A member broke the protocol or failed to prove itself, and is marked for it until an operator lets it rejoin; at most one a minute and member.", Fields: []string{"detail", "violations"}, Operational: true},
 
 	{Kind: QueryObserved, Doc: "A block of statement records: fingerprints, counts and outcomes, no literals.", Fields: []string{"statements", "errors", "rows", "bytes", "from", "to", "kinds", "fingerprints", "sessions", "lost", "begun"}},
-	{Kind: QueryFlagged, Doc: "A statement met a rule and was let through.", Fields: []string{"rule", "class", "fingerprint", "redacted", "severity", "database"}},
-	{Kind: QueryBlocked, Doc: "A statement was refused before it reached the upstream.", Fields: []string{"rule", "class", "fingerprint", "redacted", "severity", "database"}},
+	{Kind: QueryFlagged, Doc: "A statement met a rule and was let through.", Fields: []string{"rule", "class", "fingerprint", "text", "redacted", "severity", "database"}},
+	{Kind: QueryBlocked, Doc: "A statement was refused before it reached the upstream.", Fields: []string{"rule", "class", "fingerprint", "text", "redacted", "severity", "database"}},
 	{Kind: BackupObserved, Doc: "A backup or a replication stream ran through the ingress.", Fields: []string{"kind", "database", "bytes", "duration_ms", "completed"}},
 
 	{Kind: FindingOpened, Doc: "A rule's condition was met.", Fields: []string{"finding", "rule", "rule_version", "severity", "count", "subject", "group", "window_s", "csf", "detail", "title", "key", "line"}},

@@ -3,6 +3,7 @@ package detect
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -81,6 +82,7 @@ type Engine struct {
 	cfg   Config
 	rules atomic.Pointer[ruleSet]
 	seen  *seenSet
+	texts maphash.Seed // of Verdict.Text
 	queue chan csf.Event
 
 	observed, selfTests, dropped, ruleErrors, evicted atomic.Int64
@@ -118,7 +120,7 @@ func New(cfg Config) (*Engine, error) {
 			*d.value = d.def
 		}
 	}
-	e := &Engine{cfg: cfg, seen: newSeenSet(cfg.Fingerprints), queue: make(chan csf.Event, cfg.Queue), groups: map[string]*groupTable{}}
+	e := &Engine{cfg: cfg, seen: newSeenSet(cfg.Fingerprints), texts: maphash.MakeSeed(), queue: make(chan csf.Event, cfg.Queue), groups: map[string]*groupTable{}}
 	e.findings.init(cfg.Findings)
 	if err := e.Reload(cfg.Rules); err != nil {
 		return nil, err

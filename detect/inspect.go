@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"hash/maphash"
 	"net/netip"
 
 	"github.com/csfproxy/csfproxy/csf"
@@ -52,6 +53,9 @@ type Verdict struct {
 	Kind        sqltext.Kind
 	Flags       sqltext.Flags
 	Fingerprint uint64
+	// Text is equal for equal texts, literals included, until the program ends. It is a keyed hash: it reveals nothing of
+	// the literals. 0: there is no text.
+	Text uint64
 	// Commit says that the text ends a transaction whose outcome is unknown when the connection breaks.
 	Commit bool
 	Action Action
@@ -85,6 +89,9 @@ func (e *Engine) Inspect(in StatementInput) Verdict {
 		f = sqltext.Analyze(sqltext.Unambiguous(in.SQL, in.Encoding), in.StandardStrings)
 	}
 	v := Verdict{Kind: f.Kind, Flags: f.Flags, Fingerprint: f.Fingerprint, Commit: f.Commit()}
+	if in.Protocol != 'F' {
+		v.Text = maphash.Bytes(e.texts, in.SQL)
+	}
 	if f.Statements > 0 && !in.SelfTest {
 		v.New = e.seen.add(f.Fingerprint)
 	}

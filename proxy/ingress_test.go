@@ -19,6 +19,7 @@ import (
 	"github.com/csfproxy/csfproxy/proxy"
 	"github.com/csfproxy/csfproxy/proxy/auth"
 	"github.com/csfproxy/csfproxy/proxy/upstream"
+	"github.com/csfproxy/csfproxy/proxy/wire"
 	"github.com/csfproxy/csfproxy/store"
 	"github.com/csfproxy/csfproxy/store/privatepg"
 	"github.com/jackc/pgx/v5"
@@ -260,7 +261,7 @@ func (m *memory) kinds() []string {
 // keywords refuses statements that contain the word forbidden and ends sessions for the word poison.
 type keywords struct{}
 
-func (keywords) Executed(*proxy.SessionFacts, uint8, uint64, uint64) {}
+func (keywords) Executed(*proxy.SessionFacts, *wire.Outcome) {}
 
 func (keywords) DenyMask([]string) uint64 { return 0 }
 

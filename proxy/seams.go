@@ -8,6 +8,7 @@ import (
 	"github.com/csfproxy/csfproxy/csf"
 	"github.com/csfproxy/csfproxy/proxy/auth"
 	"github.com/csfproxy/csfproxy/proxy/upstream"
+	"github.com/csfproxy/csfproxy/proxy/wire"
 	"github.com/csfproxy/csfproxy/store"
 )
 
@@ -57,8 +58,8 @@ type Inspector interface {
 	Inspect(StatementInput) Verdict
 	// DenyMask translates an identity's statements.deny into the inspector's own flags, once per session.
 	DenyMask(classes []string) uint64
-	// Executed tells of a statement that has ended. It is called on the relay path.
-	Executed(s *SessionFacts, kind uint8, bytesOut, rows uint64)
+	// Executed tells of a statement that has ended; o is only valid during the call. It is called on the relay path.
+	Executed(s *SessionFacts, o *wire.Outcome)
 }
 
 // StatementInput is what the inspector may look at. SQL is valid only during the call.
@@ -100,9 +101,10 @@ type Verdict struct {
 	Kind        uint8
 	Flags       uint32
 	Fingerprint uint64
-	Commit      bool // the statement may commit: a lost reply is 08007
-	Writes      bool // the statement may change data: outside a transaction its own end is a commit
-	NoCopy      bool // the statement is certainly no COPY: a copy response to it is the upstream's violation
+	Text        uint64 // equal for equal texts, literals included; 0: not known
+	Commit      bool   // the statement may commit: a lost reply is 08007
+	Writes      bool   // the statement may change data: outside a transaction its own end is a commit
+	NoCopy      bool   // the statement is certainly no COPY: a copy response to it is the upstream's violation
 	Rule        string
 	Reason      csf.Reason
 	Message     string

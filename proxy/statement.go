@@ -34,7 +34,7 @@ func (s *Session) inspect(f wire.Frame) Verdict {
 // a COMMIT. What is prepared may run inside a transaction later and counts only when it says COMMIT.
 func statementOf(v *Verdict, protocol, status byte) wire.Statement {
 	commit := v.Commit || v.Writes && protocol == 'Q' && status == 'I'
-	return wire.Statement{Kind: v.Kind, Fingerprint: v.Fingerprint, Flags: v.Flags, Commit: commit, NoCopy: v.NoCopy}
+	return wire.Statement{Kind: v.Kind, Fingerprint: v.Fingerprint, Text: v.Text, Flags: v.Flags, Commit: commit, NoCopy: v.NoCopy}
 }
 
 // endedBy is the outcome of a statement that ends the session and goes nowhere.
@@ -74,6 +74,9 @@ func (s *Session) reportStatement(v Verdict) {
 		e.Facts["rule"] = "statements.deny" // the identity's register denies the class
 	}
 	e.Facts["fingerprint"], e.Facts["redacted"], e.Facts["database"] = fingerprint(v.Fingerprint), v.Event.Redacted, printable(s.facts.Database)
+	if v.Text != 0 {
+		e.Facts["text"] = fingerprint(v.Text)
+	}
 	s.srv.records.Record(e)
 }
 
@@ -106,7 +109,7 @@ func (s *Session) StatementDone(o *wire.Outcome) {
 	if o.Failed {
 		s.errors.Add(1)
 	}
-	s.srv.opt.Inspector.Executed(&s.facts, o.Statement.Kind, o.Bytes, o.Rows)
+	s.srv.opt.Inspector.Executed(&s.facts, o)
 	if s.snap.cfg.Audit.Statements == "all" && !s.selfTest {
 		if s.seat != nil {
 			s.seat.statement(r)

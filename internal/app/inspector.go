@@ -4,6 +4,7 @@ import (
 	"github.com/csfproxy/csfproxy/detect"
 	"github.com/csfproxy/csfproxy/detect/sqltext"
 	"github.com/csfproxy/csfproxy/proxy"
+	"github.com/csfproxy/csfproxy/proxy/wire"
 )
 
 // redactedBytes bounds the redacted text of a statement in an event.
@@ -32,7 +33,7 @@ func (i inspector) Inspect(in proxy.StatementInput) proxy.Verdict {
 	}
 	v := i.engine.Inspect(d)
 	out := proxy.Verdict{
-		Action: proxy.Action(v.Action), Kind: uint8(v.Kind), Flags: uint32(v.Flags), Fingerprint: v.Fingerprint, Commit: v.Commit, Writes: v.Flags&sqltext.FlagWrites != 0,
+		Action: proxy.Action(v.Action), Kind: uint8(v.Kind), Flags: uint32(v.Flags), Fingerprint: v.Fingerprint, Text: v.Text, Commit: v.Commit, Writes: v.Flags&sqltext.FlagWrites != 0,
 		Rule: v.RuleID, Reason: v.Reason, Message: v.Message, Hint: v.Hint,
 	}
 	switch v.Kind {
@@ -56,12 +57,18 @@ func (i inspector) Inspect(in proxy.StatementInput) proxy.Verdict {
 	return out
 }
 
-// Executed hands large volumes to the rules without waiting for the session's end.
-func (i inspector) Executed(s *proxy.SessionFacts, kind uint8, bytesOut, rows uint64) {
-	if bytesOut < detect.VolumeFloor {
+// Executed hands large volumes and telling errors to the rules without waiting for the session's end.
+func (i inspector) Executed(s *proxy.SessionFacts, o *wire.Outcome) {
+	if o.Failed && !o.Refused && detect.Discloses(o.SQLSTATE) {
+		i.engine.ObserveFailure(detect.Failure{
+			Session: s.ID, Identity: s.Identity, Database: s.Database, Client: s.Client, Kind: sqltext.Kind(o.Statement.Kind),
+			SQLSTATE: o.SQLSTATE, Fingerprint: o.Statement.Fingerprint, Text: o.Statement.Text, SelfTest: s.SelfTest,
+		})
+	}
+	if o.Bytes < detect.VolumeFloor {
 		return
 	}
 	i.engine.ObserveVolume(detect.Volume{
-		Session: s.ID, Identity: s.Identity, Database: s.Database, Client: s.Client, Kind: sqltext.Kind(kind), BytesOut: int64(bytesOut), Rows: int64(rows), SelfTest: s.SelfTest,
+		Session: s.ID, Identity: s.Identity, Database: s.Database, Client: s.Client, Kind: sqltext.Kind(o.Statement.Kind), BytesOut: int64(o.Bytes), Rows: int64(o.Rows), SelfTest: s.SelfTest,
 	})
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/csfproxy/csfproxy/proxy"
 	"github.com/csfproxy/csfproxy/proxy/auth"
 	"github.com/csfproxy/csfproxy/proxy/upstream"
+	"github.com/csfproxy/csfproxy/proxy/wire"
 	"github.com/csfproxy/csfproxy/store"
 	"github.com/csfproxy/csfproxy/store/privatepg"
 	"github.com/jackc/pgx/v5"
@@ -246,7 +247,7 @@ type rules struct{ engine *detect.Engine }
 
 func (rules) DenyMask([]string) uint64 { return 0 }
 
-func (rules) Executed(*proxy.SessionFacts, uint8, uint64, uint64) {}
+func (rules) Executed(*proxy.SessionFacts, *wire.Outcome) {}
 
 func (r rules) Inspect(in proxy.StatementInput) proxy.Verdict {
 	v := r.engine.Inspect(detect.StatementInput{SQL: in.SQL, Protocol: in.Protocol, StandardStrings: in.StandardStrings, Encoding: in.Encoding,

@@ -21,6 +21,7 @@ import (
 	"github.com/csfproxy/csfproxy/proxy"
 	"github.com/csfproxy/csfproxy/proxy/auth"
 	"github.com/csfproxy/csfproxy/proxy/upstream"
+	pgwire "github.com/csfproxy/csfproxy/proxy/wire"
 	"github.com/csfproxy/csfproxy/store"
 )
 
@@ -86,7 +87,7 @@ type creates struct{ proxy.Inspector }
 
 func (creates) DenyMask([]string) uint64 { return 0 }
 
-func (creates) Executed(*proxy.SessionFacts, uint8, uint64, uint64) {}
+func (creates) Executed(*proxy.SessionFacts, *pgwire.Outcome) {}
 
 func (creates) Inspect(in proxy.StatementInput) proxy.Verdict {
 	if !bytes.HasPrefix(in.SQL, []byte("CREATE")) {

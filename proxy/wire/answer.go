@@ -215,7 +215,6 @@ func (c *Conversation) report(now int64, suspended, lost bool) {
 		c.outcome.BytesIn, c.copied = c.copied, 0
 	}
 	c.observer.StatementDone(&c.outcome)
-	c.outcome.Statement.Ref = nil
 }
 
 // statementOf resolves a request that is first in line.

@@ -250,7 +250,6 @@ func (c *Conversation) queueStatement(typ byte, body []byte) {
 			c.queued(typ, e.stmt)
 		}
 	}
-	c.allowed.Ref = nil
 }
 
 func (c *Conversation) queueBind(portal, name []byte) {

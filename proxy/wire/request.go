@@ -84,9 +84,7 @@ func (q *queue) push() *entry {
 }
 
 func (q *queue) pop() {
-	// Pointers do not outlive their request.
-	e := q.at(0)
-	e.answer, e.stmt.Ref = nil, nil
+	q.at(0).answer = nil // pointers do not outlive their request
 	q.first = (q.first + 1) & int32(len(q.entries)-1)
 	if q.n--; q.n == 0 {
 		q.giveBack()

@@ -9,7 +9,7 @@ type Statement struct {
 	NoCopy      bool   // certainly holds no COPY: CopyIn- or CopyOutResponse for it is a violation
 	Flags       uint32 // opaque here
 	Fingerprint uint64 // opaque here
-	Ref         any    // opaque here; kept as long as the name lives
+	Text        uint64 // opaque here: which text it was, literals included
 }
 
 // Outcome is the end of one statement: of each executed Query, Execute and FunctionCall, and of each Parse, Bind,
