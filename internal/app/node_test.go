@@ -33,6 +33,7 @@ type setup struct {
 	Limits     string   // more of limits
 	Identities []string // made by row
 	Audit      string   // the value of audit
+	Rules      string   // the value of rules, the built-in ones
 	Store      string   // the store's URL; "private" is one under the data directory, "own" a database of its own
 	Member     string   // address of the cluster's member, the tests' server
 	Protocol   string   // asked of the member, 3.2
@@ -61,7 +62,7 @@ clusters:
 identities:
 {{range .Identities}}{{.}}{{end}}
 audit: {{.Audit}}
-rules: [builtin]
+rules: {{.Rules}}
 runbooks: [builtin]
 respond: {exempt: [127.0.0.0/8]}
 csf: {mapping: builtin}
@@ -114,6 +115,7 @@ func (s *setup) write(t *testing.T) string {
 	set(&s.ClientCert, "none")
 	set(&s.Proxy, `{mode: "off"}`)
 	set(&s.Audit, "{statements: all, when_unavailable: refuse}")
+	set(&s.Rules, "[builtin]")
 	set(&s.API, "off")
 	set(&s.Member, world.db.Addr())
 	set(&s.Protocol, "3.2")
