@@ -44,6 +44,10 @@ func verifier() string {
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	if err := ownNetwork(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	dir, err := os.MkdirTemp("", "csfproxy-cases-test")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
