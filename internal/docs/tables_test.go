@@ -31,6 +31,7 @@ func TestTables(t *testing.T) {
 		{"docs/events.md", "own rules", ownRules},
 		{"docs/events.md", "reasons", reasons},
 		{"docs/rules.md", "builtin rules", rules},
+		{"docs/rules.md", "disclosures", disclosures},
 		{"docs/rules.md", "classes", classes},
 		{"docs/rules.md", "kinds and flags", kindsAndFlags},
 		{"docs/api.md", "routes", routes},
@@ -248,6 +249,15 @@ func classes(*testing.T) string {
 	b.WriteString("| class | what is in it |\n|---|---|\n")
 	for _, c := range sqltext.ClassTable() {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", c.Name, cell(c.Doc))
+	}
+	return b.String()
+}
+
+func disclosures(*testing.T) string {
+	var b strings.Builder
+	b.WriteString("| SQLSTATE | name | how it tells |\n|---|---|---|\n")
+	for _, d := range detect.Disclosures() {
+		fmt.Fprintf(&b, "| %s | `%s` | %s |\n", d.SQLSTATE, d.Name, cell(d.Tells))
 	}
 	return b.String()
 }
