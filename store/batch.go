@@ -188,30 +188,6 @@ func (b *rowBatch) storeFingerprints(ctx context.Context, tx pgx.Tx) error {
 	return tx.SendBatch(ctx, q).Close()
 }
 
-// blockSessions gives the keys of the sessions of a block, so that it is found by each of them; nil when it does not
-// decode.
-func blockSessions(block []byte) []int64 {
-	raw, size, err := openBlock(block)
-	if err != nil {
-		return nil
-	}
-	seen := map[[16]byte]struct{}{}
-	var before [16]byte
-	var out []int64
-	for i := 0; i < len(raw); i += size {
-		id := [16]byte(raw[i:])
-		if i > 0 && id == before {
-			continue
-		}
-		before = id
-		if _, known := seen[id]; !known {
-			seen[id] = struct{}{}
-			out = append(out, sessionKey(id))
-		}
-	}
-	return out
-}
-
 // parseSession gives the key of a session by its name in events; ok is false when it is no UUID, and then no block has it.
 func parseSession(name string) (key int64, ok bool) {
 	id, err := uuid.Parse(name)

@@ -16,7 +16,7 @@ const topFingerprints = 16
 type blockSums struct {
 	kinds    [256]int
 	prints   map[uint64]int
-	sessions map[[16]byte]struct{}
+	sessions sessionSet
 	ranked   []printCount
 }
 
@@ -26,7 +26,7 @@ type printCount struct {
 }
 
 func newBlockSums() blockSums {
-	return blockSums{prints: make(map[uint64]int, maxBlockRecords), sessions: make(map[[16]byte]struct{}, maxBlockRecords)}
+	return blockSums{prints: map[uint64]int{}, sessions: newSessionSet()}
 }
 
 // facts gives what encoded records add up to, and when the last of them ended. A record that says that a statement is
@@ -34,8 +34,8 @@ func newBlockSums() blockSums {
 func (s *blockSums) facts(records []byte, kindName func(uint8) string) (csf.Facts, time.Time) {
 	s.kinds = [256]int{}
 	clear(s.prints)
-	clear(s.sessions)
-	var rec, before StatementRecord
+	s.sessions.clear()
+	var rec StatementRecord
 	var begun int
 	var errs, rows, bytes uint64
 	var from, to int64
@@ -49,10 +49,7 @@ func (s *blockSums) facts(records []byte, kindName func(uint8) string) (csf.Fact
 		if i == 0 || end > to {
 			to = end
 		}
-		if i == 0 || rec.Session != before.Session {
-			s.sessions[rec.Session] = struct{}{}
-			before.Session = rec.Session
-		}
+		s.sessions.add(rec.Session)
 		if rec.Outcome == OutcomeBegun {
 			begun++
 			continue
@@ -72,7 +69,7 @@ func (s *blockSums) facts(records []byte, kindName func(uint8) string) (csf.Fact
 		}
 	}
 	f := csf.Facts{
-		"statements": n - begun, "errors": errs, "rows": rows, "bytes": bytes, "sessions": len(s.sessions), "kinds": byKind,
+		"statements": n - begun, "errors": errs, "rows": rows, "bytes": bytes, "sessions": len(s.sessions.keys), "kinds": byKind,
 		"from": time.UnixMicro(from).UTC().Format(time.RFC3339Nano), "to": time.UnixMicro(to).UTC().Format(time.RFC3339Nano),
 		"fingerprints": s.top(),
 	}

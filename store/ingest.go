@@ -18,6 +18,9 @@ type IngesterOptions struct {
 	// that is stored, one that is ready and one that is read.
 	BatchEvents int
 	BatchBytes  int
+	// Every is the least time between two batches while events keep coming and Drain does not wait for them: a transaction
+	// costs the same for one event as for a hundred. 0 means 500 ms.
+	Every time.Duration
 	// RetryMin and RetryMax bound the pause between attempts while the store is away, doubled each time; 0 means
 	// 100 ms and 5 s.
 	RetryMin, RetryMax time.Duration
@@ -56,6 +59,8 @@ type Ingester struct {
 	mu      sync.Mutex
 	state   IngestState
 	changed chan struct{} // closed and replaced when state changes
+	wanted  uint64        // Drain waits for the events up to this number
+	hurry   chan struct{} // closed and replaced when wanted rises
 
 	// These belong to Run.
 	announced bool // log.sink_failed of this outage is in the spool
@@ -71,6 +76,9 @@ func NewIngester(db *DB, spool *Spool, opts IngesterOptions) *Ingester {
 	}
 	if opts.BatchBytes <= 0 {
 		opts.BatchBytes = 16 << 20
+	}
+	if opts.Every <= 0 {
+		opts.Every = 500 * time.Millisecond
 	}
 	if opts.RetryMin <= 0 {
 		opts.RetryMin = 100 * time.Millisecond
@@ -90,7 +98,7 @@ func NewIngester(db *DB, spool *Spool, opts IngesterOptions) *Ingester {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Ingester{db: db, spool: spool, opts: opts, changed: make(chan struct{}), state: IngestState{Since: opts.Now()}}
+	return &Ingester{db: db, spool: spool, opts: opts, changed: make(chan struct{}), hurry: make(chan struct{}), state: IngestState{Since: opts.Now()}}
 }
 
 // Run stores events until ctx ends, which is no error. A store that is away is tried again for as long as it takes; an
@@ -245,10 +253,11 @@ func (i *Ingester) readAhead(ctx context.Context, from uint64) (<-chan readBatch
 		defer reader.Close()
 		for {
 			var b readBatch
-			records, err := i.nextBatch(ctx, reader)
+			records, full, err := i.nextBatch(ctx, reader)
 			if b.err = err; err == nil && len(records) > 0 {
 				b.rows, b.err = encodeRows(i.spool.Node(), i.spool.Log(), records)
 			}
+			due := time.Now().Add(i.opts.Every)
 			select {
 			case out <- b:
 			case <-ctx.Done():
@@ -256,6 +265,9 @@ func (i *Ingester) readAhead(ctx context.Context, from uint64) (<-chan readBatch
 			}
 			if b.err != nil {
 				return
+			}
+			if len(records) > 0 && !full {
+				i.gather(ctx, due, reader.next)
 			}
 		}
 	})
@@ -265,36 +277,57 @@ func (i *Ingester) readAhead(ctx context.Context, from uint64) (<-chan readBatch
 	}
 }
 
-// nextBatch waits for a record and takes it and what follows; empty when nothing came within IdleCheck.
-func (i *Ingester) nextBatch(ctx context.Context, r *Reader) ([]Record, error) {
+// gather waits until the next batch is due, or somebody waits for the event of that number.
+func (i *Ingester) gather(ctx context.Context, due time.Time, next uint64) {
+	t := time.NewTimer(time.Until(due))
+	defer t.Stop()
+	for {
+		i.mu.Lock()
+		wanted, hurry := i.wanted >= next, i.hurry
+		i.mu.Unlock()
+		if wanted {
+			return
+		}
+		select {
+		case <-hurry:
+		case <-t.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// nextBatch waits for a record and takes it and what follows; empty when nothing came within IdleCheck. full says that
+// there may be more.
+func (i *Ingester) nextBatch(ctx context.Context, r *Reader) (batch []Record, full bool, err error) {
 	wctx, cancel := context.WithTimeout(ctx, i.opts.IdleCheck)
 	defer cancel()
 	if err := r.Wait(wctx); err != nil {
 		if wctx.Err() != nil && ctx.Err() == nil {
-			return nil, nil
+			return nil, false, nil
 		}
 		if !errors.Is(err, ErrFull) {
-			return nil, err
+			return nil, false, err
 		}
 		// A disk without room takes no new records; the old ones can be stored, which makes room.
 		if !sleepContext(ctx, noSpaceRetry) {
-			return nil, ctx.Err()
+			return nil, false, ctx.Err()
 		}
-		return nil, nil
+		return nil, false, nil
 	}
-	var batch []Record
 	for bytes := 0; len(batch) < i.opts.BatchEvents && bytes < i.opts.BatchBytes; {
 		rec, err := r.Next()
 		if err == io.EOF {
-			break
+			return batch, false, nil
 		}
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		batch = append(batch, rec)
 		bytes += len(rec.Payload)
 	}
-	return batch, nil
+	return batch, true, nil
 }
 
 func sleepContext(ctx context.Context, d time.Duration) bool {
@@ -384,9 +417,17 @@ func (i *Ingester) State() IngestState {
 	return st
 }
 
-// Drain waits until the event store has everything that was appended before the call. Run must be running.
+// Drain waits until the event store has everything that was appended before the call, which is then stored without a
+// pause. Run must be running.
 func (i *Ingester) Drain(ctx context.Context) error {
 	want := i.spool.Stats().LastSeq
+	i.mu.Lock()
+	if want > i.wanted {
+		i.wanted = want
+		close(i.hurry)
+		i.hurry = make(chan struct{})
+	}
+	i.mu.Unlock()
 	for {
 		i.mu.Lock()
 		have, ch := i.state.StoredSeq, i.changed

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -21,19 +22,19 @@ import (
 // There are three ways in. Record is for any goroutine and takes a lock for each record. A StatementWriter belongs to one
 // goroutine and takes it for each block. Durable returns when its records outlive a power cut.
 type StatementRecorder struct {
-	opts    RecorderOptions
-	zstd    *zstd.Encoder // the goroutine's, as is sums
-	sums    blockSums
-	started chan struct{} // one element: a block has its first record
-	work    chan struct{} // one element: there is a full block, or records that wait to be durable
-	stop    chan struct{}
-	done    sync.WaitGroup
+	opts RecorderOptions
+	sums blockSums // the goroutine's
+	// Blocks and their compressor stay while they are in use: collections take them from a node without statements.
+	blocks, packers sync.Pool     // of *blockMemory and *packer
+	started         chan struct{} // one element: a block has its first record
+	work            chan struct{} // one element: there is a full block, or records that wait to be durable
+	stop            chan struct{}
+	done            sync.WaitGroup
 
 	mu     sync.Mutex
 	cur    []byte // of Record: block head and records; nil before the first record
 	full   []fullBlock
-	shared int // how many of full are of Record
-	free   [][]byte
+	shared int        // how many of full are of Record
 	taken  *sync.Cond // a block came back
 	closed bool
 	urgent []durableGroup // the last one takes more
@@ -81,13 +82,14 @@ func NewStatementRecorder(opts RecorderOptions) (*StatementRecorder, error) {
 	if opts.KindName == nil {
 		opts.KindName = func(k uint8) string { return strconv.Itoa(int(k)) }
 	}
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	r := &StatementRecorder{opts: opts, sums: newBlockSums(), started: make(chan struct{}, 1), work: make(chan struct{}, 1),
+		stop: make(chan struct{}), synced: make(chan durableGroup, durableGroups)}
+	r.taken = sync.NewCond(&r.mu)
+	p, err := newPacker()
 	if err != nil {
 		return nil, fmt.Errorf("statement recorder: %w", err)
 	}
-	r := &StatementRecorder{opts: opts, zstd: enc, sums: newBlockSums(), started: make(chan struct{}, 1), work: make(chan struct{}, 1),
-		stop: make(chan struct{}), synced: make(chan durableGroup, durableGroups)}
-	r.taken = sync.NewCond(&r.mu)
+	r.packers.Put(p)
 	r.done.Go(r.loop)
 	r.done.Go(r.confirm)
 	return r, nil
@@ -95,9 +97,6 @@ func NewStatementRecorder(opts RecorderOptions) (*StatementRecorder, error) {
 
 // waitingBlocks is how many full blocks of Record may wait for the goroutine; then Record waits.
 const waitingBlocks = 8
-
-// freeBlocks is how many blocks of memory are kept for the next records, 2 MiB.
-const freeBlocks = 32
 
 // Record adds a record. It allocates nothing once buffers are in use, and waits only when blocks cannot be compressed
 // as fast as they fill. After Close the record is counted as lost.
@@ -133,13 +132,32 @@ func wake(ch chan struct{}) {
 	}
 }
 
+// blockMemory holds the records of a full block.
+type blockMemory [blockHead + maxBlockRecords*statementSize]byte
+
 func (r *StatementRecorder) buffer() []byte {
-	if n := len(r.free); n > 0 {
-		b := r.free[n-1]
-		r.free = r.free[:n-1]
-		return b
+	b, _ := r.blocks.Get().(*blockMemory)
+	if b == nil {
+		b = new(blockMemory)
 	}
-	return make([]byte, blockHead, blockHead+maxBlockRecords*statementSize)
+	return b[:blockHead]
+}
+
+// packer compresses blocks, one after the other.
+type packer struct {
+	zstd *zstd.Encoder
+	out  []byte
+}
+
+func newPacker() (*packer, error) {
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
+	return &packer{zstd: z}, err
+}
+
+// pack gives a block as its event holds it.
+func (p *packer) pack(block []byte, sessions []int64) []byte {
+	p.out = p.zstd.EncodeAll(block, appendSessions(p.out[:0], sessions))
+	return bytes.Clone(p.out)
 }
 
 // loop compresses and appends blocks, and closes those that grow old.
@@ -198,12 +216,10 @@ func (r *StatementRecorder) flushAll(open bool, lost uint64) uint64 {
 
 // giveBack makes a block's memory free for the next one and tells its writer.
 func (r *StatementRecorder) giveBack(b fullBlock) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.free) < freeBlocks {
-		r.free = append(r.free, b.data[:blockHead])
-	}
+	r.blocks.Put((*blockMemory)(b.data[:len(blockMemory{})]))
 	if b.writer != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		b.writer.lent--
 		r.taken.Broadcast()
 	}
@@ -211,12 +227,14 @@ func (r *StatementRecorder) giveBack(b fullBlock) {
 
 // flush appends one block; seq is its event's number.
 func (r *StatementRecorder) flush(b []byte, lost uint64) (seq, nowLost uint64, err error) {
-	e := r.event(b)
 	n := uint64((len(b) - blockHead) / statementSize)
-	if lost > 0 {
-		e.Facts["lost"] = lost
+	e, err := r.event(b)
+	if err == nil {
+		if lost > 0 {
+			e.Facts["lost"] = lost
+		}
+		seq, err = r.opts.Append(e)
 	}
-	seq, err = r.opts.Append(e)
 	if err != nil {
 		r.count(func(s *RecorderStats) { s.Lost += n; s.Err = err })
 		return 0, lost + n, err
@@ -225,15 +243,23 @@ func (r *StatementRecorder) flush(b []byte, lost uint64) (seq, nowLost uint64, e
 	return seq, 0, nil
 }
 
-// event makes the event of a block: the records compressed, and what they add up to.
-func (r *StatementRecorder) event(b []byte) csf.Event {
+// event makes the event of a block: its sessions, the records compressed, and what they add up to.
+func (r *StatementRecorder) event(b []byte) (csf.Event, error) {
+	p, _ := r.packers.Get().(*packer)
+	if p == nil {
+		var err error
+		if p, err = newPacker(); err != nil {
+			return csf.Event{}, fmt.Errorf("statement recorder: %w", err)
+		}
+	}
+	defer r.packers.Put(p)
 	n := (len(b) - blockHead) / statementSize
 	copy(b, blockMagic)
 	b[len(blockMagic)] = blockVersion
 	binary.LittleEndian.PutUint16(b[4:], statementSize)
 	binary.LittleEndian.PutUint32(b[6:], uint32(n))
 	facts, last := r.sums.facts(b[blockHead:], r.opts.KindName)
-	return csf.Event{Kind: csf.QueryObserved, Time: last, Block: r.zstd.EncodeAll(b, make([]byte, 0, len(b)/2)), Facts: facts}
+	return csf.Event{Kind: csf.QueryObserved, Time: last, Block: p.pack(b, r.sums.sessions.keys), Facts: facts}, nil
 }
 
 func (r *StatementRecorder) count(change func(*RecorderStats)) {
@@ -261,5 +287,5 @@ func (r *StatementRecorder) Close() error {
 	}
 	close(r.stop)
 	r.done.Wait()
-	return errors.Join(r.zstd.Close(), r.Stats().Err)
+	return r.Stats().Err
 }

@@ -35,12 +35,13 @@ type Reader struct {
 	arena []byte // memory for the next payloads, which belong to the caller once they are given
 }
 
-// arenaSize is how much memory for payloads is taken at once: one allocation for some thousand events.
-const arenaSize = 1 << 20
+// arenaSize is how much memory for payloads is taken at once, one allocation for some fifty events, and readSize how much
+// of the file. A reader that waits keeps both.
+const arenaSize, readSize = 32 << 10, 64 << 10
 
 // payload gives n bytes that nobody else has.
 func (r *Reader) payload(n int) []byte {
-	if n > arenaSize/16 {
+	if n > arenaSize/8 {
 		return make([]byte, n)
 	}
 	if n > len(r.arena) {
@@ -121,7 +122,7 @@ func (r *Reader) open() error {
 	}
 	r.file, r.path, r.at, r.off = f, seg.path, seg.first, 0
 	if r.buf == nil {
-		r.buf = bufio.NewReaderSize(f, 256<<10)
+		r.buf = bufio.NewReaderSize(f, readSize)
 	} else {
 		r.buf.Reset(f)
 	}

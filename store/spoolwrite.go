@@ -61,12 +61,18 @@ func (s *Spool) wait(ctx context.Context, reached func() bool) error {
 	}
 }
 
+// idleQueue bounds the memory of the queue that is kept while nothing waits in it.
+const idleQueue = 256 << 10
+
 // writeLoop takes what is pending and writes it in one go: everything that came while the last write ran shares the
 // next one, and in Sync its fsync.
 func (s *Spool) writeLoop() {
 	for {
 		s.mu.Lock()
 		for len(s.pending) == 0 && !s.closing {
+			if cap(s.pending)+cap(s.spare) > idleQueue {
+				s.pending, s.spare = nil, nil
+			}
 			s.wake.Wait()
 		}
 		if len(s.pending) == 0 || s.err != nil {

@@ -36,7 +36,7 @@ const (
 	OutcomeBegun
 )
 
-// A block is zstd over blockMagic, a version, the record size as u16, the count as u32, and the records of fixed size:
+// A block is its sessions (appendSessions) and zstd over blockMagic, a version, the record size as u16, the count as u32, and the records of fixed size:
 // session 16, statement u64, start i64, rows u64, bytes u64, duration u32, SQLSTATE 5, kind, protocol, outcome;
 // little-endian. A later version may make records longer: the size says where the next one begins.
 const (

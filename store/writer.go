@@ -25,9 +25,7 @@ func (r *StatementRecorder) Writer() *StatementWriter { return &StatementWriter{
 // counted as lost.
 func (w *StatementWriter) Record(rec *StatementRecord) {
 	if w.cur == nil {
-		w.r.mu.Lock()
 		w.cur = w.r.buffer()
-		w.r.mu.Unlock()
 		w.due = time.Now().Add(w.r.opts.Age)
 	}
 	n := len(w.cur)
