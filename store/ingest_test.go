@@ -124,6 +124,37 @@ func TestStrangeEventsHoldNobodyUp(t *testing.T) {
 	}
 }
 
+// TestBatchesAreGathered: events that come one by one share batches, and whoever waits for one does not wait for the pause.
+func TestBatchesAreGathered(t *testing.T) {
+	db := openDB(t, database(t), DBOptions{})
+	s, _ := openSpool(t, SpoolOptions{Dir: t.TempDir()})
+	i := NewIngester(db, s, IngesterOptions{Every: time.Hour})
+	stop := run(t, i, func() {})
+	defer stop()
+	appendN(t, s, 1)
+	for range 3 {
+		if err := i.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		before := i.State()
+		for range 20 { // each durable, and so one that the ingester could take, before the next
+			appendN(t, s, 1)
+			if err := s.WaitSynced(t.Context(), s.Stats().LastSeq); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if now := i.State(); now.Batches > before.Batches+1 { // one may have begun while Drain waited
+			t.Errorf("%d batches for 20 events that nobody waits for", now.Batches-before.Batches)
+		}
+	}
+	if err := i.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := scalar[int](t, db, "select count(*) from csfproxy.events"); n != 61 {
+		t.Errorf("%d events are stored, want 61", n)
+	}
+}
+
 func TestRetentionDropsDays(t *testing.T) {
 	now := testTime
 	db := openDB(t, database(t), DBOptions{Retention: 48 * time.Hour, Now: func() time.Time { return now }})

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"runtime"
 	"runtime/debug"
 	"time"
 )
@@ -29,6 +30,8 @@ func (a *App) releaseMemory(ctx context.Context) error {
 			if bound != seen {
 				seen, quietSince = bound, now
 			} else if bound-released >= releaseLogins && now.Sub(quietSince) >= releaseAfter {
+				a.records.recent.rest()
+				runtime.GC() // what lies in pools outlives one collection
 				debug.FreeOSMemory()
 				released = bound
 			}

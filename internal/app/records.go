@@ -160,6 +160,9 @@ type recentEvents struct {
 // recentKept bounds each of the two; at about 1 KiB an event, 4 MiB in all.
 const recentKept = 2048
 
+// recentResting is how many of the sessions' events stay when no session has logged in for a while.
+const recentResting = 128
+
 // eventRing holds the newest events, oldest first from next once it is full.
 type eventRing struct {
 	list []csf.Event
@@ -173,6 +176,25 @@ func (r *eventRing) add(e csf.Event) {
 	}
 	r.list[r.next] = e
 	r.next = (r.next + 1) % recentKept
+}
+
+// shrink keeps the newest n events, and no more memory than these need.
+func (r *eventRing) shrink(n int) {
+	if len(r.list) <= n {
+		return
+	}
+	kept := make([]csf.Event, 0, n)
+	for i := len(r.list) - n; i < len(r.list); i++ {
+		kept = append(kept, r.list[(r.next+i)%len(r.list)])
+	}
+	r.list, r.next = kept, 0
+}
+
+// rest gives back the memory of what nobody is likely to ask for any more.
+func (r *recentEvents) rest() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sessions.shrink(recentResting)
 }
 
 func (r *recentEvents) add(e csf.Event) {
