@@ -3,16 +3,13 @@ package store
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/klauspost/compress/zstd"
 )
 
 // gap is a range of numbers that the event store will never get.
@@ -192,30 +189,4 @@ func (b *rowBatch) storeFingerprints(ctx context.Context, tx pgx.Tx) error {
 func parseSession(name string) (key int64, ok bool) {
 	id, err := uuid.Parse(name)
 	return sessionKey(id), err == nil
-}
-
-// blockDecoder decodes blocks; its DecodeAll may be called from several goroutines.
-var blockDecoder = sync.OnceValues(func() (*zstd.Decoder, error) {
-	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(maxBlockBytes))
-})
-
-// openBlock gives the encoded records of a block and the size of each.
-func openBlock(block []byte) (records []byte, size int, err error) {
-	d, err := blockDecoder()
-	if err != nil {
-		return nil, 0, fmt.Errorf("%w: %w", ErrBlock, err)
-	}
-	raw, err := d.DecodeAll(block, nil)
-	if err != nil {
-		return nil, 0, fmt.Errorf("%w: %w", ErrBlock, err)
-	}
-	if len(raw) < blockHead || string(raw[:len(blockMagic)]) != blockMagic || raw[len(blockMagic)] != blockVersion {
-		return nil, 0, fmt.Errorf("%w: not a block of version %d", ErrBlock, blockVersion)
-	}
-	size = int(binary.LittleEndian.Uint16(raw[4:]))
-	count := int64(binary.LittleEndian.Uint32(raw[6:]))
-	if size < statementSize || int64(len(raw)-blockHead) != count*int64(size) {
-		return nil, 0, fmt.Errorf("%w: %d records of %d bytes do not fill it", ErrBlock, count, size)
-	}
-	return raw[blockHead:], size, nil
 }

@@ -36,39 +36,16 @@ func blockSessions(block []byte) []int64 {
 		}
 		return out
 	}
-	raw, size, err := openBlock(block)
+	records, err := DecodeBlock(block)
 	if err != nil {
 		return nil
 	}
-	s := newSessionSet()
-	for i := 0; i < len(raw); i += size {
-		s.add([16]byte(raw[i:]))
+	sessions := newPlaces[[16]byte]()
+	var out []int64
+	for i := range records {
+		if sessions.of(records[i].Session) == len(out) { // one that was not there before
+			out = append(out, sessionKey(records[i].Session))
+		}
 	}
-	return s.keys
-}
-
-// sessionSet gathers the sessions of a block's records.
-type sessionSet struct {
-	seen   map[[16]byte]struct{}
-	keys   []int64 // in the order in which they came
-	before [16]byte
-}
-
-func newSessionSet() sessionSet { return sessionSet{seen: map[[16]byte]struct{}{}} }
-
-// add adds the session of a record; most have that of the record before.
-func (s *sessionSet) add(id [16]byte) {
-	if id == s.before && len(s.keys) > 0 {
-		return
-	}
-	s.before = id
-	if _, known := s.seen[id]; !known {
-		s.seen[id] = struct{}{}
-		s.keys = append(s.keys, sessionKey(id))
-	}
-}
-
-func (s *sessionSet) clear() {
-	clear(s.seen)
-	s.keys = s.keys[:0]
+	return out
 }

@@ -12,12 +12,10 @@ import (
 // topFingerprints is how many statements a block's event names.
 const topFingerprints = 16
 
-// blockSums adds up the records of one block after the other; its maps are used again.
+// blockSums adds up the records of one block after the other; its memory is used again.
 type blockSums struct {
-	kinds    [256]int
-	prints   map[uint64]int
-	sessions sessionSet
-	ranked   []printCount
+	kinds      [256]int
+	statements []printCount // in the order of the block's statements
 }
 
 type printCount struct {
@@ -25,16 +23,12 @@ type printCount struct {
 	n     int
 }
 
-func newBlockSums() blockSums {
-	return blockSums{prints: map[uint64]int{}, sessions: newSessionSet()}
-}
-
-// facts gives what encoded records add up to, and when the last of them ended. A record that says that a statement is
-// about to begin counts as begun and in nothing else: the record of its end follows.
-func (s *blockSums) facts(records []byte, kindName func(uint8) string) (csf.Facts, time.Time) {
+// facts packs encoded records and gives what they add up to, and when the last of them ended. A record that says that a
+// statement is about to begin counts as begun and in nothing else: the record of its end follows.
+func (s *blockSums) facts(records []byte, p *blockPacker, kindName func(uint8) string) (csf.Facts, time.Time) {
 	s.kinds = [256]int{}
-	clear(s.prints)
-	s.sessions.clear()
+	s.statements = s.statements[:0]
+	p.reset()
 	var rec StatementRecord
 	var begun int
 	var errs, rows, bytes uint64
@@ -42,6 +36,10 @@ func (s *blockSums) facts(records []byte, kindName func(uint8) string) (csf.Fact
 	n := len(records) / statementSize
 	for i := range n {
 		rec.get(records[i*statementSize:])
+		statement := p.add(&rec)
+		if statement == len(s.statements) {
+			s.statements = append(s.statements, printCount{rec.Statement, 0})
+		}
 		end := rec.Start + int64(rec.Duration)
 		if i == 0 || rec.Start < from {
 			from = rec.Start
@@ -49,13 +47,12 @@ func (s *blockSums) facts(records []byte, kindName func(uint8) string) (csf.Fact
 		if i == 0 || end > to {
 			to = end
 		}
-		s.sessions.add(rec.Session)
 		if rec.Outcome == OutcomeBegun {
 			begun++
 			continue
 		}
 		s.kinds[rec.Kind]++
-		s.prints[rec.Statement]++
+		s.statements[statement].n++
 		rows += rec.Rows
 		bytes += rec.Bytes
 		if rec.Outcome != OutcomeOK {
@@ -69,7 +66,7 @@ func (s *blockSums) facts(records []byte, kindName func(uint8) string) (csf.Fact
 		}
 	}
 	f := csf.Facts{
-		"statements": n - begun, "errors": errs, "rows": rows, "bytes": bytes, "sessions": len(s.sessions.keys), "kinds": byKind,
+		"statements": n - begun, "errors": errs, "rows": rows, "bytes": bytes, "sessions": len(p.sessions.list), "kinds": byKind,
 		"from": time.UnixMicro(from).UTC().Format(time.RFC3339Nano), "to": time.UnixMicro(to).UTC().Format(time.RFC3339Nano),
 		"fingerprints": s.top(),
 	}
@@ -81,14 +78,12 @@ func (s *blockSums) facts(records []byte, kindName func(uint8) string) (csf.Fact
 
 // top gives the most frequent statements by fingerprint, in hexadecimal.
 func (s *blockSums) top() map[string]int {
-	s.ranked = s.ranked[:0]
-	for p, n := range s.prints {
-		s.ranked = append(s.ranked, printCount{p, n})
-	}
-	slices.SortFunc(s.ranked, func(a, b printCount) int { return cmp.Or(b.n-a.n, cmp.Compare(a.print, b.print)) })
+	slices.SortFunc(s.statements, func(a, b printCount) int { return cmp.Or(b.n-a.n, cmp.Compare(a.print, b.print)) })
 	out := map[string]int{}
-	for _, c := range s.ranked[:min(len(s.ranked), topFingerprints)] {
-		out[fmt.Sprintf("%016x", c.print)] = c.n
+	for _, c := range s.statements[:min(len(s.statements), topFingerprints)] {
+		if c.n > 0 { // some have only begun
+			out[fmt.Sprintf("%016x", c.print)] = c.n
+		}
 	}
 	return out
 }

@@ -11,7 +11,7 @@ const durableGroups = 64
 
 // durableGroup is records that share a block, and who waits for it.
 type durableGroup struct {
-	data    []byte         // block head and records
+	data    []byte         // records
 	waiters []chan<- error // each takes one without waiting
 	seq     uint64
 	err     error
@@ -40,8 +40,8 @@ func (r *StatementRecorder) Durable(ctx context.Context, records ...StatementRec
 		return ErrClosed
 	}
 	size := len(records) * statementSize
-	if n := len(r.urgent); n == 0 || len(r.urgent[n-1].data)+size > blockHead+maxBlockRecords*statementSize {
-		r.urgent = append(r.urgent, durableGroup{data: make([]byte, blockHead, blockHead+max(size, 16*statementSize))})
+	if n := len(r.urgent); n == 0 || len(r.urgent[n-1].data)+size > len(blockMemory{}) {
+		r.urgent = append(r.urgent, durableGroup{data: make([]byte, 0, max(size, 16*statementSize))})
 	}
 	g := &r.urgent[len(r.urgent)-1]
 	for i := range records {

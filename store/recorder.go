@@ -1,17 +1,13 @@
 package store
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
-
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/csfproxy/csfproxy/csf"
 )
@@ -25,14 +21,14 @@ type StatementRecorder struct {
 	opts RecorderOptions
 	sums blockSums // the goroutine's
 	// Blocks and their compressor stay while they are in use: collections take them from a node without statements.
-	blocks, packers sync.Pool     // of *blockMemory and *packer
+	blocks, packers sync.Pool     // of *blockMemory and *blockPacker
 	started         chan struct{} // one element: a block has its first record
 	work            chan struct{} // one element: there is a full block, or records that wait to be durable
 	stop            chan struct{}
 	done            sync.WaitGroup
 
 	mu     sync.Mutex
-	cur    []byte // of Record: block head and records; nil before the first record
+	cur    []byte // of Record: its records; nil before the first record
 	full   []fullBlock
 	shared int        // how many of full are of Record
 	taken  *sync.Cond // a block came back
@@ -82,10 +78,10 @@ func NewStatementRecorder(opts RecorderOptions) (*StatementRecorder, error) {
 	if opts.KindName == nil {
 		opts.KindName = func(k uint8) string { return strconv.Itoa(int(k)) }
 	}
-	r := &StatementRecorder{opts: opts, sums: newBlockSums(), started: make(chan struct{}, 1), work: make(chan struct{}, 1),
+	r := &StatementRecorder{opts: opts, started: make(chan struct{}, 1), work: make(chan struct{}, 1),
 		stop: make(chan struct{}), synced: make(chan durableGroup, durableGroups)}
 	r.taken = sync.NewCond(&r.mu)
-	p, err := newPacker()
+	p, err := newBlockPacker()
 	if err != nil {
 		return nil, fmt.Errorf("statement recorder: %w", err)
 	}
@@ -117,7 +113,7 @@ func (r *StatementRecorder) Record(rec *StatementRecord) {
 	n := len(r.cur)
 	r.cur = r.cur[:n+statementSize]
 	rec.put(r.cur[n:])
-	if len(r.cur) == blockHead+maxBlockRecords*statementSize {
+	if len(r.cur) == len(blockMemory{}) {
 		r.full = append(r.full, fullBlock{r.cur, nil})
 		r.shared++
 		r.cur = nil
@@ -133,31 +129,14 @@ func wake(ch chan struct{}) {
 }
 
 // blockMemory holds the records of a full block.
-type blockMemory [blockHead + maxBlockRecords*statementSize]byte
+type blockMemory [maxBlockRecords * statementSize]byte
 
 func (r *StatementRecorder) buffer() []byte {
 	b, _ := r.blocks.Get().(*blockMemory)
 	if b == nil {
 		b = new(blockMemory)
 	}
-	return b[:blockHead]
-}
-
-// packer compresses blocks, one after the other.
-type packer struct {
-	zstd *zstd.Encoder
-	out  []byte
-}
-
-func newPacker() (*packer, error) {
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
-	return &packer{zstd: z}, err
-}
-
-// pack gives a block as its event holds it.
-func (p *packer) pack(block []byte, sessions []int64) []byte {
-	p.out = p.zstd.EncodeAll(block, appendSessions(p.out[:0], sessions))
-	return bytes.Clone(p.out)
+	return b[:0]
 }
 
 // loop compresses and appends blocks, and closes those that grow old.
@@ -227,7 +206,7 @@ func (r *StatementRecorder) giveBack(b fullBlock) {
 
 // flush appends one block; seq is its event's number.
 func (r *StatementRecorder) flush(b []byte, lost uint64) (seq, nowLost uint64, err error) {
-	n := uint64((len(b) - blockHead) / statementSize)
+	n := uint64(len(b) / statementSize)
 	e, err := r.event(b)
 	if err == nil {
 		if lost > 0 {
@@ -245,21 +224,16 @@ func (r *StatementRecorder) flush(b []byte, lost uint64) (seq, nowLost uint64, e
 
 // event makes the event of a block: its sessions, the records compressed, and what they add up to.
 func (r *StatementRecorder) event(b []byte) (csf.Event, error) {
-	p, _ := r.packers.Get().(*packer)
+	p, _ := r.packers.Get().(*blockPacker)
 	if p == nil {
 		var err error
-		if p, err = newPacker(); err != nil {
+		if p, err = newBlockPacker(); err != nil {
 			return csf.Event{}, fmt.Errorf("statement recorder: %w", err)
 		}
 	}
 	defer r.packers.Put(p)
-	n := (len(b) - blockHead) / statementSize
-	copy(b, blockMagic)
-	b[len(blockMagic)] = blockVersion
-	binary.LittleEndian.PutUint16(b[4:], statementSize)
-	binary.LittleEndian.PutUint32(b[6:], uint32(n))
-	facts, last := r.sums.facts(b[blockHead:], r.opts.KindName)
-	return csf.Event{Kind: csf.QueryObserved, Time: last, Block: p.pack(b, r.sums.sessions.keys), Facts: facts}, nil
+	facts, last := r.sums.facts(b, p, r.opts.KindName)
+	return csf.Event{Kind: csf.QueryObserved, Time: last, Block: p.block(len(b) / statementSize), Facts: facts}, nil
 }
 
 func (r *StatementRecorder) count(change func(*RecorderStats)) {

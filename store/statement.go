@@ -36,17 +36,9 @@ const (
 	OutcomeBegun
 )
 
-// A block is its sessions (appendSessions) and zstd over blockMagic, a version, the record size as u16, the count as u32, and the records of fixed size:
-// session 16, statement u64, start i64, rows u64, bytes u64, duration u32, SQLSTATE 5, kind, protocol, outcome;
-// little-endian. A later version may make records longer: the size says where the next one begins.
-const (
-	blockMagic      = "CSB"
-	blockVersion    = 1
-	blockHead       = len(blockMagic) + 1 + 2 + 4
-	statementSize   = 60
-	maxBlockRecords = 1024
-	maxBlockBytes   = 1 << 20 // uncompressed, a bound for what a damaged block can ask for
-)
+// statementSize is what a record takes while its block is filled: session 16, statement u64, start i64, rows u64, bytes u64,
+// duration u32, SQLSTATE 5, kind, protocol, outcome; little-endian.
+const statementSize = 60
 
 func (r *StatementRecord) put(b []byte) {
 	_ = b[statementSize-1]
@@ -86,16 +78,3 @@ func Micros(d time.Duration) uint32 {
 
 // ErrBlock is wrapped by the error of a block that does not decode.
 var ErrBlock = errors.New("malformed statement block")
-
-// DecodeBlock gives the records of a block (Event.Block of a query.observed event) in the order in which they were recorded.
-func DecodeBlock(block []byte) ([]StatementRecord, error) {
-	raw, size, err := openBlock(block)
-	if err != nil {
-		return nil, err
-	}
-	records := make([]StatementRecord, len(raw)/size)
-	for i := range records {
-		records[i].get(raw[i*size:])
-	}
-	return records, nil
-}

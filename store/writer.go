@@ -13,7 +13,7 @@ const writerBlocks = 8
 // A writer neither drops records nor grows: when the recorder is writerBlocks blocks behind, Record waits.
 type StatementWriter struct {
 	r    *StatementRecorder
-	cur  []byte // the owner's: block head and records; nil before the first record
+	cur  []byte // the owner's: its records; nil before the first record
 	due  time.Time
 	lent int // blocks that the recorder has; guarded by r.mu
 }
@@ -31,7 +31,7 @@ func (w *StatementWriter) Record(rec *StatementRecord) {
 	n := len(w.cur)
 	w.cur = w.cur[:n+statementSize]
 	rec.put(w.cur[n:])
-	if len(w.cur) == blockHead+maxBlockRecords*statementSize {
+	if len(w.cur) == len(blockMemory{}) {
 		w.Flush()
 	}
 }
@@ -57,7 +57,7 @@ func (w *StatementWriter) Flush() {
 		r.taken.Wait()
 	}
 	if r.closed {
-		n := uint64((len(w.cur) - blockHead) / statementSize)
+		n := uint64(len(w.cur) / statementSize)
 		r.mu.Unlock()
 		r.count(func(s *RecorderStats) { s.Lost += n })
 		w.cur = nil
