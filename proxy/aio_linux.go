@@ -22,16 +22,13 @@ type aio struct {
 // controlBlock is struct iocb.
 type controlBlock struct {
 	data      uint64
-	key       [2]uint32 // key and flags, in the order of the machine's bytes
+	_         [2]uint32 // key and flags, in the order of the machine's bytes
 	operation uint16
-	priority  int16
+	_         int16 // priority
 	fd        uint32
 	buffer    uint64
 	length    uint64
-	offset    int64
-	_         uint64
-	flags     uint32
-	resultFD  uint32
+	_         [3]uint64 // offset and what a socket has no use for
 }
 
 // aioEvent is struct io_event.

@@ -26,12 +26,33 @@ type batch interface {
 // newBatch gives the best that the system permits for up to size sends at once, a power of two; nil where it permits none.
 func newBatch(size int) batch {
 	if r, err := newRing(uint32(size)); err == nil {
-		return r
+		if works(r) {
+			return r
+		}
+		r.close()
 	}
 	if a, err := newAIO(size); err == nil {
-		return a
+		if works(a) {
+			return a
+		}
+		a.close()
 	}
 	return nil
+}
+
+// works says that two sends over sockets of our own end as they should: a system may have the calls and not what they are
+// to do.
+func works(b batch) bool {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fds[0])
+	defer unix.Close(fds[1])
+	b.add(0, int32(fds[0]), []byte("a"))
+	b.add(1, int32(fds[1]), []byte("bc"))
+	results, err := b.send(2)
+	return err == nil && results[0] == 1 && results[1] == 2
 }
 
 func undone(results []int32) []int32 {
@@ -45,7 +66,7 @@ func undone(results []int32) []int32 {
 // which the kernel keeps stable.
 type ring struct {
 	fd      int
-	sq, cq  []byte // the two queues' shared memory, one mapping where the kernel offers it
+	queues  []byte // the memory of both queues, one mapping (IORING_FEAT_SINGLE_MMAP)
 	entries []byte // the submission queue's entries
 
 	sqTail, cqHead, cqTail *uint32
@@ -108,18 +129,18 @@ func newRing(size uint32) (_ *ring, err error) {
 		return nil, errors.New("io_uring: this kernel's is too old (Linux 5.6 or newer is needed)")
 	}
 	unix.CloseOnExec(r.fd)
-	queues := max(int(p.sq.array+p.sqEntries*4), int(p.cq.cqes+p.cqEntries*uint32(unsafe.Sizeof(completion{}))))
-	if r.sq, err = unix.Mmap(r.fd, ringOffsetSQ, queues, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
+	length := max(int(p.sq.array+p.sqEntries*4), int(p.cq.cqes+p.cqEntries*uint32(unsafe.Sizeof(completion{}))))
+	if r.queues, err = unix.Mmap(r.fd, ringOffsetSQ, length, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
 		return nil, fmt.Errorf("io_uring: %w", os.NewSyscallError("mmap", err))
 	}
 	if r.entries, err = unix.Mmap(r.fd, ringOffsetEntries, int(p.sqEntries)*int(unsafe.Sizeof(submission{})), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
 		return nil, fmt.Errorf("io_uring: %w", os.NewSyscallError("mmap", err))
 	}
-	word := func(offset uint32) *uint32 { return (*uint32)(unsafe.Pointer(&r.sq[offset])) }
+	word := func(offset uint32) *uint32 { return (*uint32)(unsafe.Pointer(&r.queues[offset])) }
 	r.sqTail, r.sqMask = word(p.sq.tail), *word(p.sq.mask)
 	r.cqHead, r.cqTail, r.cqMask = word(p.cq.head), word(p.cq.tail), *word(p.cq.mask)
 	r.sqes = unsafe.Slice((*submission)(unsafe.Pointer(&r.entries[0])), p.sqEntries)
-	r.cqes = unsafe.Slice((*completion)(unsafe.Pointer(&r.sq[p.cq.cqes])), p.cqEntries)
+	r.cqes = unsafe.Slice((*completion)(unsafe.Pointer(&r.queues[p.cq.cqes])), p.cqEntries)
 	r.results = make([]int32, p.sqEntries)
 	for i := range p.sqEntries { // the n-th place of the queue is always the n-th entry
 		*word(p.sq.array + 4*i) = i
@@ -160,8 +181,8 @@ func (r *ring) close() {
 	if r.entries != nil {
 		unix.Munmap(r.entries)
 	}
-	if r.sq != nil {
-		unix.Munmap(r.sq)
+	if r.queues != nil {
+		unix.Munmap(r.queues)
 	}
 	unix.Close(r.fd)
 }

@@ -230,8 +230,9 @@ func (c *Conversation) statementOf(e *entry) Statement {
 
 // Abandon reports every statement that is outstanding as lost and failed, for an upstream that is gone or a session
 // that is ended in the middle. sqlstate is theirs unless the backend's own FATAL came before. It tells whether one of
-// them was a commit, whose outcome is unknown then: those are reported as 08007; after a FATAL none was carried out. The Conversation
-// is over.
+// them was a commit, whose outcome is unknown then: those are reported as 08007; after a FATAL none was carried out. What
+// was refused never reached the backend and is reported as refused, and what stands behind it up to the Sync, which the
+// backend skips, not at all. The Conversation is over.
 func (c *Conversation) Abandon(now int64, sqlstate string) (commitUnknown bool) {
 	fatal := c.state == stEnded
 	if fatal {
@@ -239,6 +240,18 @@ func (c *Conversation) Abandon(now int64, sqlstate string) (commitUnknown bool) 
 	}
 	for c.requests.n > 0 {
 		e := c.requests.at(0)
+		if a := e.answer; a != nil && a.copyFail == "" && e.kind != 'S' && e.kind != 'c' && !c.progress.failed {
+			p := &c.progress
+			p.failed, p.refused = true, true
+			copy(p.sqlstate[:], a.SQLSTATE)
+			c.report(now, false, false)
+			skips := e.kind != 'Q' && e.kind != 'F'
+			c.next()
+			for skips && c.requests.n > 0 && c.requests.at(0).kind != 'S' {
+				c.next()
+			}
+			continue
+		}
 		switch e.kind {
 		case 'P':
 			c.statements.set(e.name, e.stmt)

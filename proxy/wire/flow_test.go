@@ -178,3 +178,46 @@ func itoa(n int) string {
 	}
 	return itoa(n/10) + itoa(n%10)
 }
+
+// TestAbandonedStatements ends sessions in the middle and looks at what is told of each statement.
+func TestAbandonedStatements(t *testing.T) {
+	tests := []struct {
+		name   string
+		client []byte
+		server []byte
+		want   string
+	}{
+		{"lost", mQuery("select 1"), nil, "Q lost failed 08006 rows=0 n=0"},
+		{"refused", mQuery("forbidden"), nil, "Q refused failed 42501 rows=0 n=0"},
+		{"refused, its answer told", mQuery("forbidden"), rError("42601"), "Q refused lost failed 42501 rows=0 n=0"},
+		{"refused behind one that is lost", cat(mQuery("select 1"), mQuery("forbidden")), nil, "Q lost failed 08006 rows=0 n=0|Q refused failed 42501 rows=0 n=0"},
+		{"refused function", must(AppendFunctionCall(nil, 666)), nil, "F refused failed 42501 rows=0 n=0"},
+		{"refused Parse and what is skipped", cat(mParse("", "forbidden"), mBind("", ""), mExecute(""), mSync, mQuery("x")), nil, "P refused failed 42501 rows=0 n=0|Q lost failed 08006 rows=0 n=0"},
+		{"malformed", msg('Q'), nil, "Q refused failed 08P01 rows=0 n=0"},
+		{"malformed Sync", cat(msg('S', byte(0)), mQuery("x")), nil, "S refused failed 08P01 rows=0 n=0|Q lost failed 08006 rows=0 n=0"},
+		{"malformed CopyFail", cat(mQuery("copy"), msg('f', []byte("x"))), rCopyIn, "Q lost failed 08006 rows=0 n=0"},
+		{"in the middle of a result", mQuery("select 1"), cat(rRowDesc, rRow), "Q lost failed 08006 rows=0 n=0"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRelay(t, Limits{}, Options{})
+			r.refuse = func(f Frame) *Denial {
+				if bytes.Contains(f.Text(), []byte("forbidden")) || f.Function() == 666 {
+					return &Denial{SQLSTATE: "42501"}
+				}
+				return nil
+			}
+			feed(r.client, tt.client, 0)
+			feed(r.server, tt.server, 0)
+			if r.c.Abandon(9, "08006") {
+				t.Error("a commit is said to be unknown")
+			}
+			if got := outcomes(r.outcomes); got != tt.want {
+				t.Errorf("outcomes %q, want %q", got, tt.want)
+			}
+			if n := r.c.Outstanding(); n != 0 {
+				t.Errorf("%d requests are left", n)
+			}
+		})
+	}
+}
