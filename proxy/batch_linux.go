@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -49,8 +50,10 @@ func works(b batch) bool {
 	}
 	defer unix.Close(fds[0])
 	defer unix.Close(fds[1])
-	b.add(0, int32(fds[0]), []byte("a"))
-	b.add(1, int32(fds[1]), []byte("bc"))
+	text := []byte("abc")
+	defer runtime.KeepAlive(text)
+	b.add(0, int32(fds[0]), text[:1])
+	b.add(1, int32(fds[1]), text[1:])
 	results, err := b.send(2)
 	return err == nil && results[0] == 1 && results[1] == 2
 }
