@@ -59,6 +59,9 @@ func (a *aio) send(n int) ([]int32, error) {
 	results, wait := undone(a.results[:n]), 0
 	for i := 0; i < n; {
 		k, _, errno := syscall.RawSyscall(unix.SYS_IO_SUBMIT, a.context, uintptr(n-i), uintptr(unsafe.Pointer(&a.list[i])))
+		if errno == syscall.EPERM || errno == syscall.ENOSYS { // the call is not permitted any more
+			return results, os.NewSyscallError("io_submit", errno)
+		}
 		if errno != 0 { // the first of them could not even be begun
 			results[i] = -int32(errno)
 			i++

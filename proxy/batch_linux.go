@@ -24,6 +24,9 @@ type batch interface {
 	close()
 }
 
+// makeBatch is what loops use; tests choose the way.
+var makeBatch = newBatch
+
 // newBatch gives the best that the system permits for up to size sends at once, a power of two; nil where it permits none.
 func newBatch(size int) batch {
 	if r, err := newRing(uint32(size)); err == nil {
@@ -112,6 +115,9 @@ const (
 	ringOffsetSQ      = 0
 	ringOffsetEntries = 0x10000000
 	ringGetEvents     = 1 // IORING_ENTER_GETEVENTS
+
+	// mostTries bounds how often the system may say that it has no memory for a send.
+	mostTries = 1000
 )
 
 // newRing gives a ring for up to size sends at once, a power of two. It fails where the system does not have io_uring or
@@ -161,9 +167,9 @@ func (r *ring) add(n int, fd int32, b []byte) {
 func (r *ring) send(n int) ([]int32, error) {
 	results := undone(r.results[:n])
 	atomic.StoreUint32(r.sqTail, *r.sqTail+uint32(n))
-	for sent, done := 0, 0; done < n; {
+	for sent, done, tries := 0, 0, 0; done < n; {
 		k, _, errno := syscall.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(n-sent), uintptr(n-done), ringGetEvents, 0, 0)
-		if errno != 0 && errno != syscall.EINTR && errno != syscall.EAGAIN {
+		if tries++; errno != 0 && (errno != syscall.EINTR && errno != syscall.EAGAIN || tries > mostTries) {
 			return results, os.NewSyscallError("io_uring_enter", errno)
 		}
 		if errno == 0 {

@@ -112,7 +112,7 @@ func newLoop(record StatementWriter, clock func() time.Time) (*loop, error) {
 		return nil, fmt.Errorf("event loop: %w", err)
 	}
 	l := &loop{epoll: epoll, event: event, record: record, clock: clock}
-	l.outbox.batch = newBatch(loopPosts)
+	l.outbox.batch = makeBatch(loopPosts)
 	return l, nil
 }
 
@@ -249,10 +249,10 @@ func (l *loop) readInbox() (end bool) {
 
 // sit begins to wait for a session's sockets.
 func (l *loop) sit(q *seat) {
+	for int(max(q.client.fd, q.upstream.fd)) >= len(l.seats) {
+		l.seats = append(l.seats, make([]place, max(256, len(l.seats)))...)
+	}
 	for _, d := range []*side{&q.client, &q.upstream} {
-		for int(d.fd) >= len(l.seats) {
-			l.seats = append(l.seats, make([]place, max(256, len(l.seats)))...)
-		}
 		l.seats[d.fd] = place{seat: q, upstream: d == &q.upstream}
 		d.mask = unix.EPOLLIN
 		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, int(d.fd), &unix.EpollEvent{Events: d.mask, Fd: d.fd}); err != nil {
@@ -296,8 +296,11 @@ func (l *loop) leave(q *seat, client, upstream error) {
 	}
 	q.left = true
 	for _, d := range []*side{&q.client, &q.upstream} {
-		if err := d.hurry(); err != nil && d == &q.client {
+		if err := d.hurry(); err == nil {
+		} else if d == &q.client {
 			q.s.torn.Store(true)
+		} else if upstream == nil && !errors.Is(client, os.ErrDeadlineExceeded) {
+			client = q.s.upstreamEnd(err, false) // as if it had been written at once
 		}
 		unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, int(d.fd), nil)
 		l.seats[d.fd] = place{}

@@ -82,8 +82,19 @@ func (l *loop) crowded() bool {
 // deliver empties the outbox. It is called between two steps, never within one, as it may end any session.
 func (l *loop) deliver() {
 	o := &l.outbox
-	posts := o.posts
-	n := 0
+	if len(o.posts) < fewestPosts || o.batch == nil {
+		for i := range o.posts { // a session that ends takes its other piece out first
+			if d := o.posts[i].side; d == nil {
+			} else if err := d.hurry(); err != nil {
+				l.undelivered(d, err)
+			} else if len(d.out) > 0 {
+				l.settle(d.seat)
+			}
+		}
+		o.posts, o.filled = o.posts[:0], 0
+		return
+	}
+	posts, n := o.posts, 0
 	for _, p := range posts {
 		if p.side != nil {
 			p.side.posted = 0
@@ -92,15 +103,7 @@ func (l *loop) deliver() {
 		}
 	}
 	o.posts, o.filled = o.posts[:0], 0
-	posts = posts[:n]
-	if n < fewestPosts || o.batch == nil {
-		for _, p := range posts {
-			if err := p.side.write(o.bytes[p.from:p.to]); err != nil {
-				l.undelivered(p.side, err)
-			} else if len(p.side.out) > 0 {
-				l.settle(p.side.seat)
-			}
-		}
+	if posts = posts[:n]; n == 0 {
 		return
 	}
 	for i, p := range posts {
