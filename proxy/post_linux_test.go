@@ -251,6 +251,50 @@ func TestOutbox(t *testing.T) {
 	}
 }
 
+// TestOutboxDoesNotAllocate leaves pieces for several sides and delivers them, each way.
+func TestOutboxDoesNotAllocate(t *testing.T) {
+	for way, b := range batches(t) {
+		t.Run(way, func(t *testing.T) {
+			l, err := newLoop(nil, time.Now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l.outbox.batch != nil {
+				l.outbox.batch.close()
+			}
+			l.outbox.batch = b
+			defer unix.Close(l.epoll)
+			defer unix.Close(l.event)
+			var sides [5]*side
+			var far [5]*os.File
+			for i := range sides {
+				q := &seat{s: &Session{}, loop: l}
+				q.client.seat = q
+				q.client.fd, far[i] = pair(t)
+				sides[i] = &q.client
+			}
+			text, got := []byte("answer"), make([]byte, 12)
+			if n := testing.AllocsPerRun(100, func() {
+				for range 2 {
+					for _, d := range sides {
+						if err := d.put(text); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				l.deliver()
+				for _, f := range far {
+					if _, err := io.ReadFull(f, got); err != nil || string(got) != "answeranswer" {
+						t.Fatalf("%q, %v", got, err)
+					}
+				}
+			}); n != 0 {
+				t.Errorf("%v allocations for each turn", n)
+			}
+		})
+	}
+}
+
 // SendBy makes the loops that start during the test send in one way: "ring", "aio" or "calls". It skips the test where the
 // system does not permit it.
 func SendBy(t *testing.T, way string) {
