@@ -97,10 +97,10 @@ func (s *Session) StatementDone(o *wire.Outcome) {
 		r.Protocol = 'P'
 	}
 	switch {
+	case o.Refused: // it never went to the server, so that nothing of it is unknown
+		r.Outcome = store.OutcomeRefused
 	case o.Lost:
 		r.Outcome = store.OutcomeUnknown
-	case o.Refused:
-		r.Outcome = store.OutcomeRefused
 	case o.Failed && r.SQLSTATE == queryCanceled:
 		r.Outcome = store.OutcomeCancelled
 	case o.Failed:

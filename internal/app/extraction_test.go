@@ -224,18 +224,16 @@ func TestExtraction(t *testing.T) {
 					if technique.name == "boolean" || technique.name == "time" { // what a bisection reads where every answer is no
 						read = strings.TrimRight(read, " ")
 					}
-					if read != want {
+					// With the rules on sessions end by themselves (statement.denied_series), that of a statement which passes too.
+					if read != want && (mode.name == "open" || read != "") {
 						t.Errorf("%s read %q, want %q", name, read, want)
 					}
 				}
 			}
-			records, denied, unknown := n.statements(), 0, 0
+			records, denied := n.statements(), 0
 			for _, r := range records {
-				switch r.Outcome {
-				case store.OutcomeRefused:
+				if r.Outcome == store.OutcomeRefused {
 					denied++
-				case store.OutcomeUnknown: // the session ended before its refusal was told
-					unknown++
 				}
 			}
 			ended := len(n.every(csf.Of(csf.SessionTerminated)))
@@ -244,8 +242,9 @@ func TestExtraction(t *testing.T) {
 			}
 			blocked := len(n.every(csf.Of(csf.QueryBlocked)))
 			t.Logf("%d statements, %d refused, %d on record, %d events of refusals; %d found their session ended", s.asked, s.refused, len(records), blocked, s.cut)
-			if denied != s.refused || blocked < denied || blocked > denied+unknown || mode.name == "block" && blocked < 50 || mode.name == "open" && blocked != 0 {
-				t.Errorf("%d statements were refused, %d on record, %d events", s.refused, denied, blocked)
+			// Some sessions end before their refusal is told.
+			if denied != blocked || denied < s.refused || denied > s.refused+s.cut || mode.name == "block" && blocked < 50 || mode.name == "open" && blocked != 0 {
+				t.Errorf("%d statements were told to be refused, %d are on record as refused, %d events", s.refused, denied, blocked)
 			}
 		})
 	}
