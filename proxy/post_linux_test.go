@@ -136,6 +136,24 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// stillLoop gives a loop that does not run and sends by b.
+func stillLoop(t *testing.T, b batch) *loop {
+	t.Helper()
+	l, err := newLoop(nil, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		unix.Close(l.epoll)
+		unix.Close(l.event)
+	})
+	if l.outbox.batch != nil {
+		l.outbox.batch.close()
+	}
+	l.outbox.batch = b
+	return l
+}
+
 // TestOutbox puts what a table says to the sides of sessions and looks at what their sockets got.
 func TestOutbox(t *testing.T) {
 	long, huge := bytes.Repeat([]byte("l"), mostPosted+1), bytes.Repeat([]byte("h"), 4<<20)
@@ -156,16 +174,7 @@ func TestOutbox(t *testing.T) {
 	for way, b := range batches(t) {
 		for _, tt := range tests {
 			t.Run(way+"/"+tt.name, func(t *testing.T) {
-				l, err := newLoop(nil, time.Now)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if l.outbox.batch != nil {
-					l.outbox.batch.close()
-				}
-				l.outbox.batch = b
-				defer unix.Close(l.epoll)
-				defer unix.Close(l.event)
+				l := stillLoop(t, b)
 				l.now = time.Now()
 				var sides [3]*side
 				var far [3]*os.File
@@ -255,16 +264,7 @@ func TestOutbox(t *testing.T) {
 func TestOutboxDoesNotAllocate(t *testing.T) {
 	for way, b := range batches(t) {
 		t.Run(way, func(t *testing.T) {
-			l, err := newLoop(nil, time.Now)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if l.outbox.batch != nil {
-				l.outbox.batch.close()
-			}
-			l.outbox.batch = b
-			defer unix.Close(l.epoll)
-			defer unix.Close(l.event)
+			l := stillLoop(t, b)
 			var sides [5]*side
 			var far [5]*os.File
 			for i := range sides {
