@@ -47,6 +47,7 @@ bench-store: setup-test
 
 # Where the program spends its time, for the compiler: cmd/csfproxy/default.pgo.
 profile: setup-test build
+	mkdir -p build
 	scripts/bench.sh -rounds 1 -seconds 8 -layers=false -out "" -chart "" -profile build/profile -cases "prepared, 16|simple, 16|TLS, 16|COPY"
 	cp build/profile/csfproxy/cpu.pprof cmd/csfproxy/default.pgo
 

@@ -43,6 +43,18 @@ for major in "$@"; do
 	rm -rf "$work"
 done
 chmod -R go+rX "$cache"
+if [ "$(id -u)" = 0 ]; then # the servers run as another user then
+	folder=$cache
+	while [ "$folder" != / ]; do
+		case $(stat -c %A "$folder") in
+		*[xt]) folder=$(dirname "$folder") ;;
+		*)
+			echo "majors: PostgreSQL does not run as root, and the user of its servers may not enter $folder: chmod o+x it, or name another folder in CSFPROXY_MAJORS" >&2
+			exit 1
+			;;
+		esac
+	done
+fi
 for major in "$@"; do
 	[ -x "$cache/$major/bin/postgres" ] && "$cache/$major/bin/postgres" --version >&2 || echo "majors: no PostgreSQL $major" >&2
 done
